@@ -1,0 +1,183 @@
+"""The words a PDE is written in: coordinates, fields, data, parameters and the differential operators.
+
+Every word is an ordinary sympy expression, so all of sympy may be used around them. Derivatives are kept
+unevaluated: the flux form `d(g * d(u, x), x)` reaches the discretisation as it was typed.
+"""
+
+from __future__ import annotations
+
+import keyword
+from typing import Any
+
+import sympy as sp
+from sympy.core.function import AppliedUndef, UndefinedFunction
+
+from .errors import DeclarationError, strict
+
+t = sp.Symbol("t", real=True)
+"""Time."""
+
+Vector = sp.ImmutableDenseMatrix
+"""A vector is a column of scalar expressions, one per coordinate."""
+
+
+class Unknown(AppliedUndef):  # type: ignore[misc]  # sympy is untyped
+    """u(x, …, t): what the equation is solved for."""
+
+
+class Data(AppliedUndef):  # type: ignore[misc]
+    """f(x, …): a field given at run time."""
+
+
+class Parameter(sp.Symbol):  # type: ignore[misc]
+    """A scalar with an initial value; `trainable=[…]` turns it into a weight."""
+
+    __slots__ = ("value",)
+    value: float
+
+    def __new__(cls, name: str, value: float, **assumptions: Any) -> Parameter:
+        self: Parameter = sp.Symbol.__xnew__(cls, name, **assumptions)
+        self.value = value
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, float], dict[str, Any]]:
+        return (self.name, self.value), self._assumptions_orig
+
+    def _hashable_content(self) -> tuple[Any, ...]:
+        return (*super()._hashable_content(), self.value)
+
+
+def coordinates(names: str) -> Any:
+    """One to three space coordinates: a symbol for one name, a tuple for several.
+
+    >>> coordinates("x y")
+    (x, y)
+    """
+    split = str(names).replace(",", " ").split()
+    if not 1 <= len(split) <= 3 or len(set(split)) != len(split):
+        raise DeclarationError(f"coordinates({names!r}): give one to three different names, such as 'x y'")
+    symbols = tuple(sp.Symbol(_checked_name(name), real=True) for name in split)
+    return symbols[0] if len(symbols) == 1 else symbols
+
+
+def field(name: str, *axes: sp.Symbol) -> Any:
+    """An unknown u(x, …, t) over the given coordinates."""
+    return _function(name, Unknown)(*_checked_axes(name, axes), t)
+
+
+@strict
+def data(name: str, *axes: sp.Symbol, bounds: tuple[float, float] | None = None) -> Any:
+    """A field known at run time, passed to the network by keyword with shape (B or 1, 1, *grid).
+
+    `bounds = (lowest, highest)` is a promise the stability proof may use; the network checks it.
+    """
+    if bounds is not None and not (len(bounds) == 2 and bounds[0] <= bounds[1]):
+        raise DeclarationError(f"data {name!r}: bounds = {bounds!r} must be (lowest, highest)")
+    return _function(name, Data, bounds=bounds)(*_checked_axes(name, axes))
+
+
+def parameter(name: str, value: float, **assumptions: Any) -> Parameter:
+    """A scalar with an initial value. `positive=True` keeps it positive under training.
+
+    >>> lam = parameter("lam", 0.05, positive=True)
+    >>> lam, lam.value
+    (lam, 0.05)
+    """
+    _checked_name(name)
+    unknown = set(assumptions) - {"positive", "real"}
+    if unknown:
+        raise DeclarationError(f"parameter {name!r}: unknown assumption {sorted(unknown)[0]!r}; valid: positive, real")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DeclarationError(f"parameter {name!r}: value {value!r} is not a number") from None
+    if not sp.Float(number).is_finite:
+        raise DeclarationError(f"parameter {name!r}: value {value!r} is not finite")
+    if assumptions.get("positive") and number <= 0:
+        raise DeclarationError(f"parameter {name!r}: value {value!r} is not positive, but positive=True was declared")
+    return Parameter(name, number, **{"real": True, **assumptions})
+
+
+def dt(u: Any, order: int = 1) -> Any:
+    """The time derivative ∂ₜu, or ∂ₜₜu with order=2."""
+    if not isinstance(u, Unknown):
+        raise DeclarationError(f"dt({u}): only a field has a time derivative here; write dt(u)")
+    if order not in (1, 2):
+        raise DeclarationError(f"dt({u}, order={order}): the order in time is 1 or 2")
+    return sp.Derivative(u, (t, order), evaluate=False)
+
+
+def d(e: Any, x: sp.Symbol, order: int = 1) -> Any:
+    """The space derivative of `e`, kept unevaluated (flux form)."""
+    if not isinstance(x, sp.Symbol) or x == t or isinstance(x, Parameter):
+        raise DeclarationError(f"d(…, {x}): the second argument must be a space coordinate; use dt for time")
+    if isinstance(order, bool) or not isinstance(order, (int, sp.Integer)) or order < 1:
+        raise DeclarationError(f"d(…, {x}, order={order}): the order must be a whole number from 1 on")
+    if isinstance(e, sp.MatrixBase):
+        return e.applyfunc(lambda entry: d(entry, x, order))
+    e = sp.sympify(e)
+    if x not in e.free_symbols:
+        return sp.S.Zero
+    return sp.Derivative(e, (x, int(order)), evaluate=False)
+
+
+def grad(e: Any) -> Any:
+    """The gradient, a vector with one entry per coordinate."""
+    axes = space_of(e)
+    if isinstance(e, sp.MatrixBase):
+        raise DeclarationError(f"grad({e}): the gradient of a vector is not supported; take it entry by entry")
+    return Vector([d(e, x) for x in axes])
+
+
+def div(v: Any) -> Any:
+    """The divergence of a vector (in 1-D also of a scalar flux)."""
+    axes = space_of(v)
+    entries = list(v) if isinstance(v, sp.MatrixBase) else [v]
+    if len(entries) != len(axes):
+        raise DeclarationError(
+            f"div({v}): {len(entries)} entries for {len(axes)} coordinates {axes}; a flux needs one per coordinate"
+        )
+    return sp.Add(*(d(entry, x) for entry, x in zip(entries, axes, strict=True)))
+
+
+def laplacian(e: Any) -> Any:
+    """Δe = Σ ∂ₓₓe."""
+    return sp.Add(*(d(e, x, 2) for x in space_of(e)))
+
+
+def norm2(v: Any) -> Any:
+    """The squared Euclidean norm: |v|², of a scalar its square."""
+    entries = list(v) if isinstance(v, sp.MatrixBase) else [sp.sympify(v)]
+    return sp.Add(*(entry**2 for entry in entries))
+
+
+def space_of(e: Any) -> tuple[sp.Symbol, ...]:
+    """The coordinates of the fields in `e`, in the order they were declared in."""
+    found = {
+        tuple(a for a in f.args if a != t) for f in sp.sympify(e).atoms(Unknown, Data)
+    }
+    if not found:
+        raise DeclarationError(f"{e} contains no field, so its coordinates are unknown; declare one with loom.field")
+    if len(found) > 1:
+        raise DeclarationError(f"the fields in {e} live on different coordinates: {sorted(map(str, found))}")
+    return found.pop()
+
+
+def _checked_name(name: str) -> str:
+    if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name) or name == "t" or name[0] == "_":
+        raise DeclarationError(f"{name!r} is not a usable name: a Python identifier other than 't' and keywords is")
+    return name
+
+
+def _checked_axes(name: str, axes: tuple[Any, ...]) -> tuple[sp.Symbol, ...]:
+    good = all(isinstance(x, sp.Symbol) and not isinstance(x, Parameter) and x != t for x in axes)
+    if not 1 <= len(axes) <= 3 or len(set(axes)) != len(axes) or not good:
+        raise DeclarationError(f"field {name!r}: give one to three different coordinates, not {axes!r}")
+    return axes
+
+
+def _function(name: str, base: type, **attributes: Any) -> Any:
+    function = UndefinedFunction(_checked_name(name), bases=(base,), real=True, role=base.__name__, **attributes)
+    for key, value in attributes.items():
+        setattr(function, key, value)
+    return function

@@ -1,0 +1,191 @@
+"""The grid, and where each boundary condition lies on it.
+
+A position is counted in half cells: node i lies at 2i, the face i+½ at 2i+1. A boundary condition that is a
+symmetry extends a value beyond its *mirror plane*, evenly or oddly:
+
+    condition               plane at the low end        ghost values
+    NoFlux                  −1  (the face −½)           even: u₋₁ = u₀
+    Dirichlet(0), vertex    −2  (one node outside)      odd:  u₋₁ = 0, u₋₂ = −u₀
+    Dirichlet(0), cell      −1  (the face −½)           odd:  u₋₁ = −u₀
+    Periodic                none                        wraps around
+
+Every derivative flips the parity, products multiply it: so each value in the network has ghost values too,
+and the transpose of a difference operator is again a difference operator. A point *on* a mirror plane
+occurs once in the reflected picture and every other point twice, hence its quadrature weight ½.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+from .errors import BoundaryError, DiscretisationError, strict
+
+Location = tuple[int, ...]
+"""Per axis 0 on the nodes, 1 on the faces."""
+
+Parity = tuple[tuple[int, int], ...]
+"""Per axis, about the low and the high mirror plane: +1 even, −1 odd, 0 neither. Periodic axes carry (1, 1)."""
+
+
+class Boundary:
+    """Base of the boundary conditions."""
+
+    def side(self, centering: str) -> Side:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NoFlux(Boundary):
+    """No flux through the boundary, which lies on the outermost cell faces."""
+
+    def side(self, centering: str) -> Side:
+        return Side(plane="face", parity=1, label="no-flux")
+
+
+@dataclass(frozen=True)
+class Periodic(Boundary):
+    """The far ends of the axis are neighbours."""
+
+    def side(self, centering: str) -> Side:
+        raise AssertionError("a periodic axis has no sides")
+
+
+@dataclass(frozen=True)
+class Dirichlet(Boundary):
+    """u = value on the boundary: one spacing outside the outermost node, or on the face of a cell-centred grid."""
+
+    value: float = 0
+
+    def __post_init__(self) -> None:
+        if self.value != 0:
+            raise BoundaryError(
+                f"Dirichlet({self.value}): only the value 0 is supported; write the PDE for w = u − {self.value}"
+            )
+
+    def side(self, centering: str) -> Side:
+        return Side(plane="node" if centering == "vertex" else "face", parity=-1, label="dirichlet(0)")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end of an axis: where the mirror plane lies and the parity of the unknown about it."""
+
+    plane: Literal["face", "node"]
+    parity: int
+    label: str
+
+    @property
+    def depth(self) -> int:
+        """Distance of the plane from the outermost node, in half cells."""
+        return 1 if self.plane == "face" else 2
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis with its two ends; `sides is None` means periodic."""
+
+    name: str
+    spacing: Fraction
+    sides: tuple[Side, Side] | None
+
+    @property
+    def periodic(self) -> bool:
+        return self.sides is None
+
+    @property
+    def parity(self) -> tuple[int, int]:
+        """Parity of the unknown about the two planes."""
+        return (1, 1) if self.sides is None else (self.sides[0].parity, self.sides[1].parity)
+
+    def closed(self, location: int) -> tuple[int, int]:
+        """First position, and last position past node n−1, of the values on the domain with its planes."""
+        if self.sides is None:
+            return location, location
+        low, high = (side.depth - (side.depth - location) % 2 for side in self.sides)
+        return -low, high
+
+    def positions(self, location: int, n: int) -> np.ndarray:
+        low, high = self.closed(location)
+        return np.arange(low, 2 * (n - 1) + high + 1, 2)
+
+    def weights(self, location: int, n: int) -> np.ndarray:
+        """½ on the mirror planes, 1 elsewhere: the inner product in which Kᵀ is the adjoint of K."""
+        p = self.positions(location, n)
+        if self.sides is None:
+            return np.ones(len(p))
+        low, high = -self.sides[0].depth, 2 * (n - 1) + self.sides[1].depth
+        return np.where((p == low) | (p == high), 0.5, 1.0)
+
+    def fold(self, positions: np.ndarray, n: int, parity: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Ghost positions folded into the closed domain, with the sign each value takes."""
+        p, sign = positions.copy(), np.ones(len(positions))
+        if self.sides is None:
+            return p % (2 * n), sign
+        low, high = -self.sides[0].depth, 2 * (n - 1) + self.sides[1].depth
+        while ((p < low) | (p > high)).any():
+            for outside, plane, side in ((p < low, low, parity[0]), (p > high, high, parity[1])):
+                sign = np.where(outside, sign * side, sign)
+                p = np.where(outside, 2 * plane - p, p)
+        odd_on_plane = ((p == low) & (parity[0] < 0)) | ((p == high) & (parity[1] < 0))
+        return p, np.where(odd_on_plane, 0.0, sign)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A uniform grid.
+
+    `spacing` is one number or one per axis; `shape` is only needed where a size is (it is otherwise read off
+    the input). `centering="vertex"` puts Dirichlet values on a node outside the grid, `"cell"` on the face;
+    NoFlux lies on the face in both.
+    """
+
+    spacing: Any = 1.0
+    shape: tuple[int, ...] | None = None
+    centering: str = "vertex"
+
+    def __post_init__(self) -> None:
+        if self.centering not in ("vertex", "cell"):
+            raise DiscretisationError(f"Grid(centering={self.centering!r}): valid: 'vertex', 'cell'")
+        for h in self.spacing if isinstance(self.spacing, (tuple, list)) else (self.spacing,):
+            if isinstance(h, bool) or not isinstance(h, (int, float, Fraction)) or not 0 < h < float("inf"):
+                raise DiscretisationError(f"Grid(spacing={self.spacing!r}): every spacing must be a positive number")
+        if self.shape is not None and not all(isinstance(n, int) and n > 0 for n in self.shape):
+            raise DiscretisationError(f"Grid(shape={self.shape!r}): give one positive whole number per axis")
+
+    def spacings(self, dimension: int) -> tuple[Fraction, ...]:
+        """The spacing per axis, a decimal taken at its word: 0.1 is 1/10."""
+        given = self.spacing if isinstance(self.spacing, (tuple, list)) else (self.spacing,) * dimension
+        if len(given) != dimension:
+            raise DiscretisationError(f"Grid(spacing={self.spacing!r}): {len(given)} spacings for {dimension} axes")
+        if self.shape is not None and len(self.shape) != dimension:
+            raise DiscretisationError(f"Grid(shape={self.shape!r}): {len(self.shape)} sizes for {dimension} axes")
+        return tuple(exact(h) for h in given)
+
+
+Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
+Dirichlet.__init__ = strict(Dirichlet.__init__)  # type: ignore[method-assign]
+
+
+def exact(number: Any) -> Fraction:
+    """The decimal the user wrote, as a fraction.
+
+    >>> exact(0.1)
+    Fraction(1, 10)
+    """
+    return number if isinstance(number, Fraction) else Fraction(str(number))
+
+
+def axes_of(names: tuple[str, ...], boundary: Any, grid: Grid) -> tuple[Axis, ...]:
+    """The axes of the grid with the boundary conditions placed on them."""
+
+    def sides(pair: tuple[Boundary, Boundary]) -> tuple[Side, Side] | None:
+        if isinstance(pair[0], Periodic):
+            return None
+        return pair[0].side(grid.centering), pair[1].side(grid.centering)
+
+    spacings = grid.spacings(len(names))
+    return tuple(Axis(name, h, sides(boundary[i])) for i, (name, h) in enumerate(zip(names, spacings, strict=True)))

@@ -1,0 +1,163 @@
+"""Where every value of the graph is needed, and how arrays are sliced and continued beyond the boundary.
+
+Extents are counted in half cells: a value with extent (−1, 1) reaches from the face −½ to the face n−½. The
+state carries a ghost ring just wide enough that one step needs nothing else; the ring is refilled at its end.
+Only a value whose parity is not what its reader needs is continued explicitly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import networkx as nx
+
+from .grid import Axis, Side
+from .ops import AdjointStencil, Combination, Flux, Input, Stencil
+
+Extent = tuple[tuple[int, int], ...]
+"""Per axis (first position, last position past node n−1)."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Before `reader` reads `value`, continue it along an axis with the given parity."""
+
+    value: str
+    axis: int
+    parity: tuple[int, int]
+    width: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Extents of all values, and the explicit extensions each reader needs."""
+
+    extents: Mapping[str, Extent]
+    extensions: Mapping[str, tuple[Extension, ...]]
+    rings: Mapping[str, tuple[int, ...]]
+    """Ghost ring widths of the inputs, per axis."""
+
+
+def offsets(op: Stencil | AdjointStencil) -> tuple[tuple[int, ...], ...]:
+    """The offsets an op reads at: the taps of K, or of K* their negatives."""
+    sign = -1 if isinstance(op, AdjointStencil) else 1
+    return tuple(tuple(sign * j for j in offset) for offset in op.K.taps())
+
+
+def plan(graph: nx.DiGraph) -> Layout:
+    """Walk the graph backwards from the new state, which is needed on the nodes alone."""
+    axes: tuple[Axis, ...] = graph.graph["axes"]
+    needed: dict[str, list[tuple[int, int]]] = {graph.graph["output"]: [(0, 0)] * len(axes)}
+    extensions: dict[str, tuple[Extension, ...]] = {}
+    for name in reversed(list(graph)):
+        op, arguments = graph.nodes[name]["op"], graph.nodes[name]["args"]
+        extent = needed.setdefault(name, [(0, 0)] * len(axes))
+        for argument in arguments:
+            wanted, found = _reads(op, extent), []
+            if isinstance(op, (Stencil, AdjointStencil)):
+                place = graph.nodes[argument]["place"]
+                required = op.parity if isinstance(op, Stencil) else op.K.parity(op.parity)
+                for a, axis in enumerate(axes):
+                    closed = axis.closed(place.location[a])
+                    if not axis.periodic and place.parity[a] != required[a] and _touches(axis, wanted[a], closed, required[a]):
+                        width = (max(0, closed[0] - wanted[a][0]) // 2, max(0, wanted[a][1] - closed[1]) // 2)
+                        found.append(Extension(argument, a, required[a], width))
+                        wanted[a] = closed
+            extensions[name] = (*extensions.get(name, ()), *found)
+            before = needed.get(argument, wanted)
+            needed[argument] = [(min(p[0], q[0]), max(p[1], q[1])) for p, q in zip(before, wanted, strict=True)]
+    rings = {}
+    for name, node in graph.nodes.items():
+        if isinstance(node["op"], Input):
+            rings[name] = tuple((max(-low, high, 0) + 1) // 2 for low, high in needed[name])
+            needed[name] = [(-2 * w, 2 * w) for w in rings[name]]
+    return Layout({n: tuple(e) for n, e in needed.items()}, extensions, rings)
+
+
+def _touches(axis: Axis, wanted: tuple[int, int], closed: tuple[int, int], parity: tuple[int, int]) -> bool:
+    """Is a value read beyond the domain, or on a plane where an odd one vanishes?"""
+    assert axis.sides is not None
+    low = wanted[0] < closed[0] or (parity[0] < 0 and wanted[0] == -axis.sides[0].depth)
+    high = wanted[1] > closed[1] or (parity[1] < 0 and wanted[1] == axis.sides[1].depth)
+    return low or high
+
+
+def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    if isinstance(op, (Stencil, AdjointStencil)):
+        reach = list(zip(*offsets(op), strict=True))
+        return [(low + min(j), high + max(j)) for (low, high), j in zip(extent, reach, strict=True)]
+    assert isinstance(op, (Flux, Combination))
+    return list(extent)
+
+
+def slices(of: Extent, to: Extent, offset: tuple[int, ...]) -> str:
+    """The subscript that cuts `to`, shifted by `offset`, out of an array with extent `of`.
+
+    >>> slices(((-2, 2),), ((-1, 1),), (1,))
+    '[..., 1:]'
+    """
+    parts = []
+    for (have_low, have_high), (low, high), j in zip(of, to, offset, strict=True):
+        start, stop = (low + j - have_low) // 2, (high + j - have_high) // 2
+        assert start >= 0 and stop <= 0, f"a slice reaches outside its array: {of} {to} {offset}"
+        parts.append(f"{start or ''}:{stop or ''}")
+    return _subscript(parts)
+
+
+def edge(dimension: int, axis: int, window: str) -> str:
+    """A window along one axis, all of the others.
+
+    >>> edge(2, 0, ":1")
+    '[..., :1, :]'
+    """
+    return _subscript([window if a == axis else ":" for a in range(dimension)])
+
+
+def _subscript(parts: list[str]) -> str:
+    """[..., a, b] without the leading full slices, which the ellipsis covers."""
+    while parts and parts[0] == ":":
+        parts = parts[1:]
+    return f"[..., {', '.join(parts)}]" if parts else ""
+
+
+def continuation(
+    v: str, axes: tuple[Axis, ...], a: int, location: int, parity: tuple[int, int], width: tuple[int, int], role: str
+) -> list[tuple[str, str]]:
+    """The pieces (name, code) that continue `v` along axis `a`: ghosts at the low end, `v`, ghosts at the high end.
+
+    `role` is "state" or "data" for inputs, whose arrays stop short of a plane through nodes (there the state is
+    zero and data take their edge value), and "value" for arrays that hold the closed domain.
+    """
+    axis, d = axes[a], len(axes)
+    if axis.sides is None:
+        return [("low", v + edge(d, a, f"-{width[0]}:")), ("", v), ("high", v + edge(d, a, f":{width[1]}"))]
+    ends = [_ghosts(v, d, a, axis.sides[i], location, parity[i], width[i], role, low=i == 0) for i in (0, 1)]
+    trim = [int(wall) for _, wall in ends]
+    core = v + edge(d, a, f"{trim[0] or ''}:{-trim[1] or ''}") if any(trim) else v
+    return [*ends[0][0], ("", core), *reversed(ends[1][0])]
+
+
+def _ghosts(
+    v: str, d: int, a: int, side: Side, location: int, parity: int, width: int, role: str, low: bool
+) -> tuple[list[tuple[str, str]], bool]:
+    """Ghost pieces from the outermost inwards, and whether they replace the value on the plane."""
+    name = "low" if low else "high"
+
+    def mirrored(start: int, count: int) -> list[tuple[str, str]]:
+        if count <= 0:
+            return []
+        window = f"{start or ''}:{start + count}" if low else f"-{start + count}:{-start or ''}"
+        flip = f".flip({a - d})" if count > 1 else ""
+        return [(name, f"{'-' if parity < 0 else ''}{v}{edge(d, a, window)}{flip}")]
+
+    outermost = v + edge(d, a, ":1" if low else "-1:")
+    zero = (f"{name}_wall", f"torch.zeros_like({outermost})")
+    if side.depth % 2 != location % 2:  # the plane lies between the outermost value and its mirror image
+        return mirrored(0, width), False
+    if role != "value":
+        wall = zero if role == "state" else (f"{name}_wall", outermost)
+        return ([*mirrored(0, width - 1), wall] if width else []), False
+    if parity < 0:
+        return [*mirrored(1, width), zero], True
+    return mirrored(1, width), False

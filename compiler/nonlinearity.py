@@ -1,0 +1,260 @@
+"""Diffusivities g(s²), and rigorous ranges of g and of the flux derivative Φ', Φ(s) = g(s²)s.
+
+    range of g   → the Euclidean bound  0 ≤ g ≤ L          (norm decrease)
+    range of Φ'  → the Lipschitz bound  0 ≤ Φ' ≤ L         (nonexpansiveness)
+
+Two ways lead to a range, and both must agree: calculus (critical points by sympy; exact and symbolic in the
+parameters) and interval branch and bound (see interval.py; an enclosure for |s| ≤ 10³²).
+The enclosure is always computed; a symbolic value is used only where it lies inside it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sympy as sp
+
+from .errors import DeclarationError, suggest
+from .fields import Parameter
+from .interval import compile_interval
+
+_LARGEST = 1e32
+
+# --- the named diffusivities ------------------------------------------------------------------------------
+
+_r = sp.Symbol("r", nonnegative=True)  # r = s²
+
+
+def _weickert(lam: Any) -> sp.Expr:
+    """Weickert (1998), m = 4. Below r/λ² = ¼ the exponential is smaller than 10⁻³⁶⁸, so the clamp changes no
+    double; it keeps the derivative finite at r = 0."""
+    return 1 - sp.exp(-sp.Float("3.31488") / sp.Max(_r / lam**2, sp.Rational(1, 4)) ** 4)
+
+
+def _forward_and_backward(lam: Any, kappa: Any) -> sp.Expr:
+    """Smolka (2002): positive for s < λ, negative beyond."""
+    rate = sp.log(2) / (kappa**2 - 1) * _r / lam**2
+    return 2 * sp.exp(-(kappa**2) * rate) - sp.exp(-rate)
+
+
+DIFFUSIVITIES: Mapping[str, tuple[tuple[str, ...], Callable[..., sp.Expr]]] = {
+    "linear": ((), lambda: sp.S.One),
+    "charbonnier": (("lam",), lambda lam: 1 / sp.sqrt(1 + _r / lam**2)),
+    "perona-malik": (("lam",), lambda lam: 1 / (1 + _r / lam**2)),
+    "perona-malik-exponential": (("lam",), lambda lam: sp.exp(-_r / (2 * lam**2))),
+    "weickert": (("lam",), _weickert),
+    "regularised-tv": (("eps",), lambda eps: 1 / sp.sqrt(_r + eps**2)),
+    "forward-and-backward": (("lam", "kappa"), _forward_and_backward),
+}
+
+
+def diffusivity(name: str, *parameters: Any) -> sp.Lambda:
+    """A named diffusivity as a function of r = s². Contrast parameters must be positive.
+
+    >>> lam = Parameter("lam", 0.05, positive=True)
+    >>> diffusivity("perona-malik", lam)(sp.Symbol("q"))
+    1/(1 + q/lam**2)
+    """
+    if name not in DIFFUSIVITIES:
+        raise DeclarationError(f"unknown diffusivity {name!r}: {suggest(str(name), DIFFUSIVITIES)}")
+    wanted, build = DIFFUSIVITIES[name]
+    if len(parameters) != len(wanted):
+        raise DeclarationError(f"diffusivity({name!r}) takes {len(wanted)} parameters {wanted}, got {len(parameters)}")
+    for label, p in zip(wanted, parameters, strict=True):
+        p = sp.sympify(p)
+        least = 1 if label == "kappa" else 0
+        value = p.value if isinstance(p, Parameter) else p
+        if p.is_positive is not True or not value > least:
+            raise DeclarationError(
+                f"diffusivity({name!r}): {label} = {p} must be a number or parameter larger than {least}, "
+                f"declared with positive=True"
+            )
+    return sp.Lambda(_r, build(*map(sp.sympify, parameters)))
+
+
+def recognise(g: sp.Expr, of: sp.Expr, parameters: tuple[Parameter, ...]) -> str | None:
+    """The name of a diffusivity g(of), such as 'perona-malik'."""
+    for name, (wanted, build) in DIFFUSIVITIES.items():
+        choices = [()] if not wanted else [(p,) for p in parameters] if len(wanted) == 1 else []
+        for chosen in choices:
+            if g == build(*chosen).xreplace({_r: of}):
+                return name
+    return None
+
+
+# --- ranges -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """inf and sup of a function: a rigorous enclosure, and closed forms where calculus gave them."""
+
+    low: float
+    high: float
+    symbolic_low: sp.Expr | None = None
+    symbolic_high: sp.Expr | None = None
+    where_low: float | None = None
+    """A point at which the function comes close to its infimum."""
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+@lru_cache(maxsize=256)
+def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozenset(), even: bool = True) -> Range:
+    """The range of f(s) over s ≥ 0 (`even`) or all s, for fixed values of all but the trainable parameters.
+
+    With trainable parameters only a closed form that holds for every value of them counts; an enclosure
+    computed at one value proves nothing about the others, and the end it would bound comes back infinite.
+
+    >>> lam, s = Parameter("lam", 0.1, positive=True), sp.Symbol("s", real=True)
+    >>> flux_slope = range_of(sp.diff(diffusivity("perona-malik", lam)(s**2) * s, s), s)
+    >>> flux_slope.symbolic_low, flux_slope.symbolic_high
+    (-1/8, 1)
+    """
+    f = _factored(f)
+    smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
+    slope = _factored(sp.diff(f, s)) if s in f.free_symbols and smooth else None
+    values = {p: sp.Float(p.value, 17) for p in f.free_symbols if isinstance(p, Parameter)}
+    numeric_slope = None if slope is None else slope.xreplace(values)
+    high, _ = _maximise(f.xreplace(values), numeric_slope, s, even)
+    low, where = _maximise(-f.xreplace(values), None if numeric_slope is None else -numeric_slope, s, even)
+    closed = (None, None) if slope is None and s in f.free_symbols else _calculus(f, slope, s, even)
+
+    def settled(exact: sp.Expr | None, enclosed: float, side: int) -> tuple[float, sp.Expr | None]:
+        if exact is not None:
+            at = float(exact.xreplace(values))
+            if math.isclose(at, enclosed, rel_tol=1e-5, abs_tol=1e-7):
+                return at, exact
+        return (side * math.inf if _depends(f, s, trainable) else enclosed), None
+
+    (low, symbolic_low), (high, symbolic_high) = settled(closed[0], -low, -1), settled(closed[1], high, 1)
+    return Range(low, high, symbolic_low, symbolic_high, where)
+
+
+def _factored(f: sp.Expr) -> sp.Expr:
+    """The form in which intervals overestimate least."""
+    if f.has(sp.Max, sp.Min) or not _tame(f):
+        return f
+    return sp.factor(f if f.has(sp.exp) else sp.together(f))
+
+
+def _tame(f: sp.Expr) -> bool:
+    """Small enough for factoring, whose cost grows with the degree."""
+    degree = 1
+    for power in f.atoms(sp.Pow):
+        degree *= max(1, abs(int(power.exp))) if power.exp.is_number else 1
+    return degree <= 4096 and all(abs(p.exp) <= 16 for p in f.atoms(sp.Pow) if p.exp.is_number) and f.count_ops() <= 300
+
+
+def _depends(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter]) -> bool:
+    """May the range of f depend on the trainable parameters? Not if a change of scale s = λ·w removes them."""
+    used = f.free_symbols & trainable
+    if len(used) == 1:
+        scale = next(iter(used))
+        w = sp.Symbol("w", positive=True)
+        used = sp.simplify(f.xreplace({s: scale * w})).free_symbols & trainable if scale.is_positive else used
+    return bool(used)
+
+
+def _calculus(f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool) -> tuple[sp.Expr | None, sp.Expr | None]:
+    """inf and sup from the critical points, where f' factors into a polynomial in s and factors without zeros."""
+    if slope is None:
+        return f, f
+    if not _tame(slope):
+        return None, None
+    x = sp.Symbol("x", positive=True)
+    points = []
+    try:
+        for factor in sp.Mul.make_args(sp.numer(slope)):
+            base = factor.base if factor.is_Pow else factor
+            if s not in base.free_symbols or isinstance(base, sp.exp) or base.xreplace({s: x}).is_positive:
+                continue
+            if not base.is_polynomial(s):
+                return None, None
+            points += [root for root in sp.roots(sp.Poly(base, s)) if root.is_real is not False]
+        ends = [f.xreplace({s: sp.S.Zero}), _limit(f.xreplace({s: x}), x)]
+        if not even:
+            ends.append(_limit(f.xreplace({s: -x}), x))
+        candidates = set(ends + [sp.simplify(f.xreplace({s: p})) for p in points])
+        if not all(c.is_finite and c.is_real for c in candidates):
+            return None, None
+    except (NotImplementedError, TypeError, ValueError, sp.PolynomialError):
+        return None, None
+
+    def extreme(sign: int) -> sp.Expr | None:
+        """The candidate that is the largest for every value of the parameters."""
+        return next((c for c in candidates if all((sign * (c - b)).is_nonnegative for b in candidates)), None)
+
+    return extreme(-1), extreme(1)
+
+
+def _limit(g: sp.Expr, x: sp.Symbol) -> sp.Expr:
+    """lim_{x→∞}, by the degree for rational functions and by sympy otherwise."""
+    numerator, denominator = sp.fraction(g)
+    if numerator.is_polynomial(x) and denominator.is_polynomial(x):
+        a, b = sp.Poly(numerator, x), sp.Poly(denominator, x)
+        if a.degree() < b.degree():
+            return sp.S.Zero
+        if a.degree() == b.degree():
+            return a.LC() / b.LC()
+    return sp.limit(g, x, sp.oo)
+
+
+def _maximise(
+    f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool, tolerance: float = 1e-9, budget: int = 3000
+) -> tuple[float, float]:
+    """Branch and bound over |s| ≤ 10³²: (upper bound of f, a point where f comes close to it).
+
+    A box on which the slope has one sign is settled by its ends.
+    """
+    try:
+        value = compile_interval(f, s)
+        rise = None if slope is None else compile_interval(slope, s)
+    except NotImplementedError:
+        return math.inf, 0.0
+    if s not in f.free_symbols:
+        return value((0.0, 0.0))[1], 0.0
+    cuts = [0.0, *(10.0**k for k in (-6, -3, -2, -1, 0, 1, 2, 4, 8, 16)), _LARGEST]
+    boxes = list(zip(cuts, cuts[1:], strict=False))
+    boxes += [] if even else [(-b, -a) for a, b in boxes]
+    best, where, heap = -math.inf, 0.0, []
+
+    def look(a: float, b: float) -> None:
+        nonlocal best, where
+        ends = [(p, value((p, p))) for p in (a, b)]
+        for p, (low, _) in ends:
+            if low > best:
+                best, where = low, p
+        top = value((a, b))[1]
+        if rise is not None:
+            down, up = rise((a, b))
+            if down >= 0 or up <= 0:
+                top = min(top, max(high for _, (_, high) in ends))
+        heapq.heappush(heap, (-top, a, b))
+
+    for a, b in boxes:
+        look(a, b)
+    for _ in range(budget):
+        top, a, b = heapq.heappop(heap)
+        middle = _middle(a, b)
+        if -top - best <= (tolerance if rise else 1e-4) * max(1.0, abs(best)) or not a < middle < b:
+            return max(-top, best), where
+        look(a, middle)
+        look(middle, b)
+    return -heap[0][0], where
+
+
+def _middle(a: float, b: float) -> float:
+    """Halving the exponent of wide boxes, the value of narrow ones."""
+    if a > 0 and b / a > 4:
+        return math.sqrt(a) * math.sqrt(b)
+    if b < 0 and a / b > 4:
+        return -math.sqrt(-a) * math.sqrt(-b)
+    return a / 2 + b / 2

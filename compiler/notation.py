@@ -1,0 +1,99 @@
+"""Expressions as a mathematician writes them, in plain Unicode text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+from sympy.printing.str import StrPrinter
+
+from .fields import Data, Unknown
+from .problem import Operator, Problem
+
+_GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eps": "ε", "epsilon": "ε", "kappa": "κ", "lam": "λ",
+    "lamda": "λ", "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "tau": "τ", "theta": "θ", "omega": "ω",
+}  # fmt: skip
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class _Printer(StrPrinter):  # type: ignore[misc]  # sympy is untyped
+    def _print_Symbol(self, e: sp.Symbol) -> str:
+        return _GREEK.get(e.name, e.name)
+
+    def _print_Derivative(self, e: sp.Derivative) -> str:
+        along = "".join(str(x) * int(n) for x, n in e.variable_count)
+        inner = self._print(e.expr)
+        return f"∂{along} {inner}" if isinstance(e.expr, (Unknown, Data)) else f"∂{along}[{inner}]"
+
+    def _print_Function(self, e: sp.Expr) -> str:
+        if isinstance(e, (Unknown, Data)):
+            return str(e.func)
+        name = {"Abs": "abs", "Max": "max", "Min": "min"}.get(e.func.__name__, e.func.__name__)
+        return f"{name}({', '.join(self._print(a) for a in e.args)})"
+
+    _print_Max = _print_Min = _print_Abs = _print_Function
+
+    def _print_Pow(self, e: sp.Pow, rational: bool = False) -> str:
+        base = self._print(e.base)
+        if not (e.base.is_Symbol or isinstance(e.base, (Unknown, Data))):
+            base = f"({base})"
+        if e.exp == sp.Rational(1, 2):
+            return f"√{base}"
+        if e.exp == -sp.Rational(1, 2):
+            return f"1/√{base}"
+        if e.exp == -1:
+            return f"1/{base}"
+        if e.exp.is_Integer:
+            return base + str(e.exp).translate(_SUPERSCRIPT)
+        return f"{base}^({self._print(e.exp)})"
+
+    def _print_Mul(self, e: sp.Mul) -> str:
+        return str(super()._print_Mul(e)).replace("**", "^").replace("*", "·")
+
+    def _print_Float(self, e: sp.Float) -> str:
+        return f"{float(e):.6g}"
+
+
+_printer = _Printer({"order": "none"})
+
+
+def show(e: Any) -> str:
+    """An expression in Unicode.
+
+    >>> lam, q = sp.symbols("lam q")
+    >>> show(1 / (1 + q / lam**2))
+    '1/(1 + q/λ²)'
+    """
+    return str(_printer.doprint(e))
+
+
+def show_operator(operator: Operator, axes: tuple[str, ...]) -> str:
+    """D as ∂x, ∂xx + ∂yy, α·∂x + ∂xx."""
+    parts = []
+    for orders, coefficient in operator:
+        along = "".join(a * m for a, m in zip(axes, orders, strict=True))
+        factor = "" if coefficient == 1 else f"{show(coefficient)}·"
+        parts.append(f"{factor}∂{along}" if along else show(coefficient))
+    return " + ".join(parts)
+
+
+def show_equation(problem: Problem) -> str:
+    """The equation as it was declared."""
+    equation = problem.pde.equations[0]
+    return f"{show(equation.lhs)} = {show(equation.rhs)}"
+
+
+def show_boundary(problem: Problem) -> str:
+    """The boundary conditions, axis by axis."""
+    texts = []
+    for x, (low, high) in zip(problem.coordinates, problem.boundary, strict=True):
+        names = [_boundary_name(b) for b in (low, high)]
+        texts.append(f"{x}: {names[0]}" if names[0] == names[1] else f"{x}: {names[0]} / {names[1]}")
+    same = {t.split(": ")[1] for t in texts}
+    return same.pop() if len(same) == 1 else "; ".join(texts)
+
+
+def _boundary_name(boundary: Any) -> str:
+    name = {"NoFlux": "no flux", "Periodic": "periodic"}.get(type(boundary).__name__)
+    return name or f"{type(boundary).__name__}({getattr(boundary, 'value', '')})"

@@ -1,0 +1,270 @@
+"""The ops of the graph: one class each, with its shape rule and its NumPy meaning.
+
+    K u          Stencil             nodes → faces, or an average from one to the other
+    K* v         AdjointStencil      the exact transpose of a Stencil, boundary included
+    Φ(s, …)      Flux                a pointwise nonlinearity
+    Σ c_i v_i    Combination         a linear combination with scalar coefficients
+    u, f         Input               the state, an earlier state, a data field
+
+A value has a `Place`: where it lies (location) and how it continues beyond the boundary (parity). Its array
+holds the closed domain, mirror planes included. How an op is printed is the business of its macro, which
+carries the op's `kind` in templates/torch/ops.py.j2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import sympy as sp
+
+from . import stencil
+from .grid import Axis, Location, Parity
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies, and its parity about the mirror planes."""
+
+    location: Location
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the NumPy meaning of an op may look up: the number of nodes per axis and the scalars."""
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+    scalars: Mapping[str, float]
+
+
+class Op:
+    """Base: `place` is the shape rule, `numpy` the meaning, `hint` a readable name for the result."""
+
+    kind: ClassVar[str]
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        raise NotImplementedError
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        raise NotImplementedError
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        """The parameters and step coefficients the op reads."""
+        return frozenset()
+
+    def text(self, names: Sequence[str]) -> str:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Input(Op):
+    """The state u, or a data field, on the nodes."""
+
+    name: str
+    role: str
+    parity: Parity
+    kind: ClassVar[str] = "input"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Place((0,) * len(self.parity), self.parity)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        raise AssertionError("inputs are given, not computed")
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.role} {self.name}"
+
+
+@dataclass(frozen=True)
+class Stencil(Op):
+    """K v; `parity` says how v continues beyond the boundary."""
+
+    K: stencil.Stencil
+    label: str
+    parity: Parity
+    kind: ClassVar[str] = "stencil"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        (v,) = arguments
+        assert v.location == self.K.source, f"{self.label} reads {self.K.source}, given {v.location}"
+        return Place(self.K.target, self.K.parity(self.parity))
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return self.K.apply(arguments[0], context.shape, self.parity, context.scalars)
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        return frozenset(s for p in self.K.products for s in p.coefficient.free_symbols)
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.label} {names[0]}"
+
+
+@dataclass(frozen=True)
+class AdjointStencil(Op):
+    """K* v = KᵀW v for a K that acts on values of the given parity."""
+
+    K: stencil.Stencil
+    label: str
+    parity: Parity
+    kind: ClassVar[str] = "adjoint stencil"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        (v,) = arguments
+        assert v.location == self.K.target, f"{self.label}* reads {self.K.target}, given {v.location}"
+        return Place(self.K.source, self.parity)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return self.K.adjoint(arguments[0], context.shape, self.parity, context.scalars)
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        return frozenset(s for p in self.K.products for s in p.coefficient.free_symbols)
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.label}* {names[0]}"
+
+
+@dataclass(frozen=True)
+class Flux(Op):
+    """A pointwise expression of its arguments, which stand at `slots`."""
+
+    expression: sp.Expr
+    slots: tuple[sp.Symbol, ...]
+    label: str
+    kind: ClassVar[str] = "flux"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        (location,) = {a.location for a in arguments}
+        parities = zip(*(a.parity for a in arguments), strict=True)
+        known = tuple(
+            tuple(parity_of(self.expression, dict(zip(self.slots, side, strict=True))) for side in zip(*axis, strict=True))
+            for axis in parities
+        )
+        return Place(location, known)  # type: ignore[arg-type]
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return evaluate(self.expression, dict(zip(self.slots, arguments, strict=True)), context.scalars)
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        return frozenset(self.expression.free_symbols) - set(self.slots)
+
+    def text(self, names: Sequence[str]) -> str:
+        shown = self.expression.xreplace({s: sp.Symbol(n) for s, n in zip(self.slots, names, strict=True)})
+        return f"{self.label} = {shown}"
+
+
+@dataclass(frozen=True)
+class Combination(Op):
+    """Σ c_i v_i."""
+
+    coefficients: tuple[sp.Expr, ...]
+    kind: ClassVar[str] = "combination"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        (location,) = {a.location for a in arguments}
+        parities = {a.parity for a in arguments}
+        parity = parities.pop() if len(parities) == 1 else tuple((0, 0) for _ in location)
+        return Place(location, parity)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        terms = zip(self.coefficients, arguments, strict=True)
+        return sum((stencil.number(c, context.scalars) * v for c, v in terms), np.zeros(()))
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        return frozenset(s for c in self.coefficients for s in c.free_symbols)
+
+    def text(self, names: Sequence[str]) -> str:
+        return " + ".join(f"{c}·{n}" if c != 1 else n for c, n in zip(self.coefficients, names, strict=True))
+
+
+# --- pointwise expressions: parity and NumPy meaning --------------------------------------------------------
+
+_EVEN = (sp.Abs, sp.cos, sp.cosh)
+_ODD = (sp.sin, sp.tan, sp.tanh, sp.atan, sp.sinh, sp.asinh, sp.asin, sp.erf, sp.sign)
+
+
+def parity_of(e: sp.Expr, of: Mapping[sp.Symbol, int]) -> int:
+    """+1, −1 or 0: how e changes when its odd arguments change sign."""
+    if e in of:
+        return of[e]
+    if not e.free_symbols & set(of):
+        return 1
+    inner = [parity_of(a, of) for a in e.args]
+    if e.is_Mul:
+        product = 1
+        for p in inner:
+            product *= p
+        return product
+    if e.is_Pow and e.exp.is_Integer:
+        return inner[0] ** abs(int(e.exp))
+    if isinstance(e, _EVEN) and inner[0] != 0:
+        return 1
+    if isinstance(e, _ODD):
+        return inner[0]
+    if e.is_Add:
+        return inner[0] if len(set(inner)) == 1 else 0
+    return 1 if all(p == 1 for p in inner) else 0
+
+
+_NUMPY: Mapping[Any, Callable[..., Any]] = {
+    sp.exp: np.exp,
+    sp.log: np.log,
+    sp.sin: np.sin,
+    sp.cos: np.cos,
+    sp.tan: np.tan,
+    sp.tanh: np.tanh,
+    sp.sinh: np.sinh,
+    sp.cosh: np.cosh,
+    sp.atan: np.arctan,
+    sp.asin: np.arcsin,
+    sp.acos: np.arccos,
+    sp.asinh: np.arcsinh,
+    sp.Abs: np.abs,
+    sp.sign: np.sign,
+    sp.Heaviside: lambda x, half=0.5: np.heaviside(x, half),
+    sp.Max: lambda *xs: _pairwise(np.maximum, xs),
+    sp.Min: lambda *xs: _pairwise(np.minimum, xs),
+}
+
+
+def _pairwise(f: Callable[..., Any], xs: Sequence[Any]) -> Any:
+    result = xs[0]
+    for x in xs[1:]:
+        result = f(result, x)
+    return result
+
+
+def evaluate(e: sp.Expr, slots: Mapping[sp.Symbol, np.ndarray], scalars: Mapping[str, float]) -> Any:
+    """The value of an expression on arrays, by walking it."""
+    if e.is_Symbol:
+        return slots[e] if e in slots else scalars[e.name]
+    if e.is_number:
+        return float(e)
+    arguments = [evaluate(a, slots, scalars) for a in e.args]
+    if e.is_Add:
+        return sum(arguments[1:], arguments[0])
+    if e.is_Mul:
+        return _pairwise(np.multiply, arguments)
+    if e.is_Pow:
+        with np.errstate(over="ignore"):
+            return np.power(arguments[0], arguments[1])
+    if e.func in _NUMPY:
+        return _NUMPY[e.func](*arguments)
+    raise AssertionError(f"{e.func} has no NumPy meaning; it should have been refused by the front end")
+
+
+def computable(e: sp.Expr) -> sp.Expr | None:
+    """The first subexpression that no backend knows, or None."""
+    for sub in sp.preorder_traversal(e):
+        known = sub.is_Symbol or sub.is_number or sub.is_Add or sub.is_Mul or sub.is_Pow or sub.func in _NUMPY
+        if not known or sub is sp.zoo or sub is sp.nan or sub.has(sp.I):
+            return sub
+    return None

@@ -1,0 +1,411 @@
+"""PDE in, `Problem` out: the equation sorted into the terms the compiler understands.
+
+    ∂ₜᵐ u = −Σ_c κ_c D_c* Φ_c  +  Σ r(u, data)          (flux terms and pointwise terms)
+
+where D_c = Σ_m α_m ∂^m is a linear differential operator, D_c* = Σ_m (−1)^|m| α_m ∂^m its formal adjoint, and
+Φ_c either a function of D_c u alone or g(…)·D_c u with a diffusivity g that also reads the other D's, u and
+the data. The flux form is primitive: nothing is expanded, and a term of any other form is an error that quotes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from .errors import BoundaryError, DeclarationError, UnsupportedTermError, strict
+from .fields import Data, Parameter, Unknown, space_of, t
+from .grid import Boundary, Periodic
+
+Order = tuple[int, ...]
+Operator = tuple[tuple[Order, sp.Expr], ...]
+"""D as ((multi-index, coefficient), …)."""
+
+
+@dataclass(frozen=True, init=False)
+class PDE:
+    """An equation (or a list of them) with its boundary conditions.
+
+    `boundary` is mandatory: one condition for all sides, or `{x: (low, high), y: both}`. `name` is what the
+    emitted network is called.
+    """
+
+    equations: tuple[sp.Eq, ...]
+    boundary: Any
+    name: str | None
+
+    @strict
+    def __init__(self, equations: Any, boundary: Any = None, name: str | None = None) -> None:
+        listed = tuple(equations) if isinstance(equations, (list, tuple)) else (equations,)
+        for eq in listed:
+            if not isinstance(eq, sp.Eq):
+                raise DeclarationError(f"PDE({eq}): not an equation; write Eq(loom.dt(u), right-hand side)")
+        if not listed:
+            raise DeclarationError("PDE([]): no equation")
+        if boundary is None:
+            raise BoundaryError(
+                "the PDE has no boundary condition; pass boundary=NoFlux(), Periodic(), Dirichlet(0) or a dict per axis"
+            )
+        object.__setattr__(self, "equations", listed)
+        object.__setattr__(self, "boundary", boundary)
+        object.__setattr__(self, "name", name)
+
+    def __hash__(self) -> int:
+        return hash(self.equations)
+
+
+@dataclass(frozen=True)
+class FluxTerm:
+    """−κ D*Φ with Φ = `flux`, an expression in `slots` (the values of the operators), u, data and parameters.
+
+    `own` is the index of D among the slots; `diffusivity` is Φ / (D u) where that division was exact.
+    """
+
+    operator: Operator
+    kappa: sp.Expr
+    flux: sp.Expr
+    diffusivity: sp.Expr | None
+    slots: tuple[tuple[sp.Symbol, Operator], ...]
+    own: int = 0
+
+    @property
+    def local(self) -> bool:
+        """Does Φ read nothing but D u and parameters, so that it can be taken where D u lies?"""
+        value = self.slots[self.own][0]
+        return all(s == value or isinstance(s, Parameter) for s in self.flux.free_symbols) and not self.flux.atoms(
+            Unknown, Data
+        )
+
+    @property
+    def linear(self) -> bool:
+        return self.diffusivity is not None and not self.diffusivity.has(*[s for s, _ in self.slots], Unknown)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One evolution equation in canonical form."""
+
+    pde: PDE
+    unknown: Unknown
+    time_order: int
+    coordinates: tuple[sp.Symbol, ...]
+    fluxes: tuple[FluxTerm, ...]
+    pointwise: sp.Expr
+    boundary: tuple[tuple[Boundary, Boundary], ...]
+    parameters: tuple[Parameter, ...] = field(default=())
+    data: tuple[Data, ...] = field(default=())
+
+    @property
+    def dimension(self) -> int:
+        return len(self.coordinates)
+
+
+def canonical(pde: PDE) -> Problem:
+    """Sort the equation into flux terms and pointwise terms; an alien term raises `UnsupportedTermError`."""
+    if len(pde.equations) > 1:
+        raise UnsupportedTermError(f"{len(pde.equations)} equations were given; one field at a time is supported")
+    equation = pde.equations[0]
+    unknowns = equation.atoms(Unknown)
+    if len(unknowns) != 1:
+        raise DeclarationError(
+            f"the equation {equation} contains {len(unknowns)} fields; it needs exactly one, from loom.field"
+        )
+    u = unknowns.pop()
+    coordinates = space_of(equation)
+    _check_symbols(equation, coordinates)
+    time_order, right = _solve_for_time(equation, u)
+    collector = _Collector(u, coordinates)
+    for term in sp.Add.make_args(right):
+        collector.add(sp.S.One, (0,) * len(coordinates), term, term)
+    fluxes, pointwise = collector.finish()
+    used = [right, *(f.flux for f in fluxes)]
+    return Problem(
+        pde=pde,
+        unknown=u,
+        time_order=time_order,
+        coordinates=coordinates,
+        fluxes=fluxes,
+        pointwise=pointwise,
+        boundary=_boundary_per_axis(pde.boundary, coordinates),
+        parameters=_unique_parameters(used),
+        data=tuple(sorted(right.atoms(Data), key=str)),
+    )
+
+
+def gradient_flow(density: Any, u: Any) -> sp.Eq:
+    """∂ₜu = −δE/δu for E(u) = ∫ density dx, each variation kept in flux form.
+
+    The density may contain u and its derivatives; −δE/δu = −Σ_m (−1)^|m| ∂^m (∂density / ∂(∂^m u)).
+    """
+    if not isinstance(u, Unknown):
+        raise DeclarationError(f"gradient_flow(…, {u}): the second argument must be a field")
+    density = sp.sympify(density)
+    axes = space_of(u)
+    if isinstance(density, sp.MatrixBase) or u not in density.atoms(Unknown):
+        raise DeclarationError(f"gradient_flow({density}, {u}): the density must be a scalar expression of {u}")
+    derivatives = sorted(density.atoms(sp.Derivative), key=sp.default_sort_key)
+    slots: dict[sp.Expr, sp.Symbol] = {s: sp.Dummy(f"s{i}", real=True) for i, s in enumerate(derivatives)}
+    for derivative in derivatives:
+        if derivative.expr != u:
+            raise UnsupportedTermError(f"{derivative} in the energy density: only derivatives of {u} itself may occur")
+    slots[u] = sp.Dummy("s", real=True)
+    opened = density.xreplace({k: v for k, v in slots.items() if k != u}).xreplace({u: slots[u]})
+    back = {v: k for k, v in slots.items()}
+    right = sp.S.Zero
+    for value, slot in slots.items():
+        variation = sp.diff(opened, slot).xreplace(back)
+        order = _order(value, axes)
+        sign = (-1) ** (sum(order) + 1)
+        right += sign * _derivative(variation, axes, order)
+    return sp.Eq(sp.Derivative(u, t, evaluate=False), right, evaluate=False)
+
+
+class _Collector:
+    """Gathers  c ∂^m [e]  term by term and pairs every outer operator with the D inside its flux."""
+
+    def __init__(self, u: Unknown, coordinates: tuple[sp.Symbol, ...]) -> None:
+        self.u, self.x = u, coordinates
+        self.pointwise: list[sp.Expr] = []
+        self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
+
+    def add(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
+        coefficient, rest = e.as_independent(*self.x, t, as_Add=False) if e.is_Mul else (sp.S.One, e)
+        c, e = c * coefficient, rest
+        if isinstance(e, sp.Derivative) and e.expr != self.u:
+            self.add(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
+        elif not e.atoms(sp.Derivative):
+            if not any(m):
+                self.pointwise.append(c * e)
+            elif isinstance(e, Unknown):
+                self._linear(c, m, quoted)
+            else:
+                raise UnsupportedTermError(
+                    f"{quoted}: the derivative of a pointwise function of the fields has no flux form here; "
+                    f"use the chain rule inside the flux, as in div(3*u**2*grad(u)) for laplacian(u**3)"
+                )
+        elif isinstance(e, sp.Derivative):
+            self._linear(c, _sum(m, self._order(e, quoted)), quoted)
+        else:
+            self._flux(c, m, e, quoted)
+
+    def finish(self) -> tuple[tuple[FluxTerm, ...], sp.Expr]:
+        finished = []
+        for outer, term, quoted in self.fluxes.values():
+            kappas = {sp.cancel(-outer.get(m, 0) * (-1) ** sum(m) / a) for m, a in term.operator}
+            if set(outer) - {m for m, _ in term.operator} or len(kappas) != 1:
+                raise UnsupportedTermError(
+                    f"{quoted}: the outer operator is not the adjoint of the inner one; a flux term reads "
+                    f"−D*Φ(D u) with D = {_show(term.operator, self.x)}"
+                )
+            kappa = kappas.pop()
+            if kappa != 0:
+                finished.append(
+                    FluxTerm(term.operator, kappa, term.flux, term.diffusivity, term.slots, term.own)
+                )
+        return tuple(finished), sp.Add(*self.pointwise)
+
+    def _order(self, derivative: sp.Derivative, quoted: sp.Expr) -> Order:
+        if t in derivative.variables:
+            raise UnsupportedTermError(f"{quoted}: a time derivative on the right-hand side; solve for it first")
+        return _order(derivative, self.x)
+
+    def _linear(self, c: sp.Expr, m: Order, quoted: sp.Expr) -> None:
+        """c ∂^{2k} u = −κ D*D u with D = ∂^k."""
+        if any(n % 2 for n in m):
+            raise UnsupportedTermError(
+                f"{quoted}: a derivative of odd order is transport or dispersion, not diffusion; not supported yet"
+            )
+        half = tuple(n // 2 for n in m)
+        s = sp.Symbol("s", real=True)
+        operator: Operator = ((half, sp.S.One),)
+        term = FluxTerm(operator, sp.S.One, s, sp.S.One, ((s, operator),))
+        self._store(term, half, c, quoted)
+
+    def _flux(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
+        found: list[sp.Expr] = []
+        _linear_forms(e, self.u, self.x, found)
+        forms = {form: _normalised(_operator(form, self.u, self.x)) for form in found}
+        operators = list(dict.fromkeys(operator for _, operator in forms.values()))
+        if len(operators) == 1:
+            own = operators[0]
+        elif e.is_Add:
+            for part in e.args:
+                self.add(c, m, part, quoted)
+            return
+        else:
+            factors = [forms[f][1] for f in sp.Mul.make_args(e) if f in forms]
+            own = next((operator for operator in factors if m in dict(operator)), None)
+        if own is None or m not in dict(own):
+            raise UnsupportedTermError(
+                f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
+                f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
+                f"d(flux, {self.x[0]}), unexpanded (transport and cross-diffusion are not supported yet)"
+            )
+        slots, symbols = self._slots(own, operators)
+        flux = _replace(e, {form: factor * symbols[operator] for form, (factor, operator) in forms.items()})
+        if flux.atoms(sp.Derivative):
+            raise UnsupportedTermError(f"{quoted}: cannot separate the derivatives in the flux {e}")
+        constant, flux = flux.as_independent(*symbols.values(), Unknown, Data, as_Add=False)
+        term = FluxTerm(own, sp.S.One, flux, _quotient(flux, symbols[own]), slots)
+        self._store(term, m, c * constant, quoted)
+
+    @staticmethod
+    def _slots(
+        own: Operator, operators: Sequence[Operator]
+    ) -> tuple[tuple[tuple[sp.Symbol, Operator], ...], dict[Operator, sp.Symbol]]:
+        """A symbol for the value of every operator, the term's own first."""
+        ordered = [own, *sorted((o for o in operators if o != own), key=str)]
+        names = ["s"] if len(ordered) == 1 else [f"s{i}" for i in range(len(ordered))]
+        symbols = {o: sp.Symbol(n, real=True) for o, n in zip(ordered, names, strict=True)}
+        return tuple((symbols[o], o) for o in ordered), symbols
+
+    def _store(self, term: FluxTerm, m: Order, c: sp.Expr, quoted: sp.Expr) -> None:
+        key = (term.operator, term.flux, term.slots)
+        outer, _, _ = self.fluxes.setdefault(key, ({}, term, quoted))
+        outer[m] = outer.get(m, sp.S.Zero) + c
+
+
+def _linear_forms(e: sp.Expr, u: Unknown, x: Sequence[sp.Symbol], found: list[sp.Expr]) -> None:
+    """The largest subexpressions of `e` that are linear in the derivatives of u, without repetition."""
+    if isinstance(e, sp.Derivative) or (e.is_Add and _operator(e, u, x, probing=True)):
+        if e not in found:
+            found.append(e)
+    else:
+        for argument in e.args:
+            if argument.atoms(sp.Derivative):
+                _linear_forms(argument, u, x, found)
+
+
+def _operator(form: sp.Expr, u: Unknown, x: Sequence[sp.Symbol], probing: bool = False) -> Operator:
+    """Σ α_m ∂^m u ↦ ((m, α_m), …); empty when probing something that is not of that form."""
+    found: dict[Order, sp.Expr] = {}
+    for term in sp.Add.make_args(form):
+        coefficient, rest = term.as_independent(*x, t, as_Add=False)
+        if not (rest == u or (isinstance(rest, sp.Derivative) and rest.expr == u and t not in rest.variables)):
+            if probing:
+                return ()
+            raise UnsupportedTermError(f"{form}: {rest} is not a space derivative of {u}")
+        order = _order(rest, x)
+        found[order] = found.get(order, sp.S.Zero) + coefficient
+    return tuple(sorted(found.items(), key=lambda item: item[0], reverse=True))
+
+
+def _normalised(operator: Operator) -> tuple[sp.Expr, Operator]:
+    """c·D with the leading coefficient of D equal to one."""
+    leading = operator[0][1]
+    return leading, tuple((m, sp.cancel(a / leading)) for m, a in operator)
+
+
+def _quotient(flux: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
+    """Φ / s where s divides Φ exactly, else None."""
+    quotients = []
+    for part in sp.Add.make_args(flux):
+        power = sp.Mul(*(f for f in sp.Mul.make_args(part) if f == s or (f.is_Pow and f.base == s)))
+        if power == 1 or not (power / s).as_base_exp()[1].is_nonnegative and power != s:
+            return None
+        quotients.append(part / s)
+    return sp.Add(*quotients)
+
+
+def _replace(e: sp.Expr, replaced: Mapping[sp.Expr, sp.Expr]) -> sp.Expr:
+    if e in replaced:
+        return replaced[e]
+    return e.func(*(_replace(a, replaced) for a in e.args)) if e.atoms(sp.Derivative) and e.args else e
+
+
+def _order(e: sp.Expr, x: Sequence[sp.Symbol]) -> Order:
+    counts = dict(e.variable_count) if isinstance(e, sp.Derivative) else {}
+    return tuple(int(counts.get(a, 0)) for a in x)
+
+
+def _derivative(e: sp.Expr, x: Sequence[sp.Symbol], order: Order) -> sp.Expr:
+    counts = [(a, n) for a, n in zip(x, order, strict=True) if n]
+    return sp.Derivative(e, *counts, evaluate=False) if counts and e.atoms(Unknown, Data) else (e if not counts else 0)
+
+
+def _sum(a: Order, b: Order) -> Order:
+    return tuple(i + j for i, j in zip(a, b, strict=True))
+
+
+def _show(operator: Operator, x: Sequence[sp.Symbol]) -> str:
+    parts = []
+    for order, coefficient in operator:
+        name = "".join(str(a) * n for a, n in zip(x, order, strict=True))
+        parts.append((f"{coefficient}·" if coefficient != 1 else "") + (f"∂_{name}" if name else "1"))
+    return " + ".join(parts)
+
+
+def _solve_for_time(equation: sp.Eq, u: Unknown) -> tuple[int, sp.Expr]:
+    """Write the equation as ∂ₜᵐ u = right-hand side."""
+    difference = sp.Add(equation.lhs, -equation.rhs)
+    times = [d for d in difference.atoms(sp.Derivative) if d.expr == u and set(d.variables) == {t}]
+    if not times:
+        raise UnsupportedTermError(f"{equation} has no time derivative; steady problems are not supported yet")
+    highest = max(times, key=lambda d: d.derivative_count)
+    coefficient, rest = sp.S.Zero, []
+    for term in sp.Add.make_args(difference):
+        factor, found = term.as_independent(highest, as_Add=False)
+        if found == highest and not factor.atoms(Unknown, Data):
+            coefficient += factor
+        else:
+            rest.append(term)
+    right = sp.Add(*(-term / coefficient for term in rest)) if coefficient != 0 else sp.nan
+    leftover = [d for d in right.atoms(sp.Derivative) if t in d.variables]
+    if coefficient == 0 or leftover:
+        culprit = leftover[0] if leftover else highest
+        raise UnsupportedTermError(f"{culprit} cannot be solved for; write the equation as dt({u.func}) = …")
+    return int(highest.derivative_count), right
+
+
+def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
+    if not equation.lhs.is_finite and equation.has(sp.nan, sp.zoo, sp.oo):
+        raise DeclarationError(f"{equation} contains a division by zero or an infinity")
+    fields = equation.atoms(Unknown, Data)
+    inside = {f: sp.Dummy() for f in fields}
+    stripped = [e.xreplace(inside) for e in equation.args]
+    for s in sorted(equation.free_symbols, key=str):
+        if s in coordinates or s == t:
+            explicit = any(s in e.free_symbols - _differentiated(e) for e in stripped)
+            if explicit:
+                raise UnsupportedTermError(f"{equation}: explicit dependence on {s}; pass it as loom.data(…) instead")
+        elif not isinstance(s, Parameter):
+            raise DeclarationError(
+                f"unknown symbol {s} in {equation}; declare it: {s} = loom.parameter('{s}', value) or loom.data"
+            )
+
+
+def _differentiated(e: sp.Expr) -> set[sp.Symbol]:
+    return {s for derivative in e.atoms(sp.Derivative) for s in derivative.variables}
+
+
+def _unique_parameters(expressions: Iterable[sp.Expr]) -> tuple[Parameter, ...]:
+    found = sorted({s for e in expressions for s in e.free_symbols if isinstance(s, Parameter)}, key=str)
+    for a, b in zip(found, found[1:], strict=False):
+        if a.name == b.name:
+            raise DeclarationError(f"parameter {a.name} is declared twice, with values {a.value} and {b.value}")
+    return tuple(found)
+
+
+def _boundary_per_axis(given: Any, coordinates: tuple[sp.Symbol, ...]) -> tuple[tuple[Boundary, Boundary], ...]:
+    if isinstance(given, Boundary):
+        given = dict.fromkeys(coordinates, given)
+    if not isinstance(given, Mapping):
+        raise BoundaryError(f"boundary={given!r}: give a boundary condition or a dict {{coordinate: condition}}")
+    named = {str(key): value for key, value in given.items()}
+    names = [str(x) for x in coordinates]
+    for name in named:
+        if name not in names:
+            raise BoundaryError(f"boundary for {name!r}, which is no coordinate of this PDE; valid: {', '.join(names)}")
+    result = []
+    for name in names:
+        if name not in named:
+            raise BoundaryError(f"no boundary condition for {name}; add {name}: NoFlux(), Periodic() or Dirichlet(0)")
+        pair = named[name] if isinstance(named[name], (tuple, list)) else (named[name], named[name])
+        if len(pair) != 2 or not all(isinstance(b, Boundary) for b in pair):
+            raise BoundaryError(f"boundary of {name}: {named[name]!r} is not one condition or a pair (low, high)")
+        if sum(isinstance(b, Periodic) for b in pair) == 1:
+            raise BoundaryError(f"boundary of {name}: Periodic on one side only; a periodic axis has no other side")
+        result.append((pair[0], pair[1]))
+    return tuple(result)

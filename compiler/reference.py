@@ -1,0 +1,80 @@
+"""The oracle: the same scheme in plain NumPy, float64, with K as a sparse matrix and Kᵀ as its transpose.
+
+It shares the semi-discrete system with the emitter and nothing else: no pass, no printer, no ghost ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .discretise import SemiDiscrete
+from .errors import DataError
+from .graph import run
+from .ops import Context
+from .schemes import Scheme
+
+
+class Reference:
+    """`reference(u0, **data)`: arrays (B, C, *grid) → (B, C, *grid)."""
+
+    def __init__(self, system: SemiDiscrete, scheme: Scheme, tau: float, scalars: Mapping[str, float]) -> None:
+        self.system, self.scheme, self.tau, self.scalars = system, scheme, tau, dict(scalars)
+        self._graph = system.graph()
+
+    def __call__(self, u0: Any, **data: Any) -> np.ndarray:
+        u = self._closed(np.asarray(u0, dtype=np.float64), odd=True)
+        f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
+        for _ in range(self.scheme.steps):
+            u = self.scheme.step(f, u, self.tau)
+        return u[self._nodes(np.shape(u0)[2:])]
+
+    def rate(self, u: Any, **data: Any) -> np.ndarray:
+        """f(u) on the nodes."""
+        u0 = np.asarray(u, dtype=np.float64)
+        closed = self._closed(u0, odd=True)
+        f = self.right_hand_side(closed.shape[2:], self._closed_data(data, u0.shape))
+        return f(closed)[self._nodes(u0.shape[2:])]
+
+    def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> Any:
+        shape = tuple(n - len(range(a.closed(0)[0], 0, 2)) - len(range(0, a.closed(0)[1], 2)) for n, a in zip(closed_shape, self.system.axes, strict=True))
+        context = Context(self.system.axes, shape, self.scalars)
+        name = str(self.system.problem.unknown.func)
+        mask = np.zeros(closed_shape)
+        mask[self._nodes(shape)[2:]] = 1.0
+
+        def f(u: np.ndarray) -> np.ndarray:
+            rate: np.ndarray = run(self._graph, {name: u, **data}, context) * mask
+            return rate
+
+        return f
+
+    def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        wanted = [str(f.func) for f in self.system.problem.data]
+        if sorted(data) != sorted(wanted):
+            raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(wanted)}")
+        closed = {}
+        for name, value in data.items():
+            array = np.asarray(value, dtype=np.float64)
+            if array.ndim != len(shape) or array.shape[0] not in (1, shape[0]) or array.shape[1:] != (1, *shape[2:]):
+                raise DataError(f"data {name!r} has shape {array.shape}; expected ({shape[0]} or 1, 1, *{shape[2:]})")
+            closed[name] = self._closed(array, odd=False)
+        return closed
+
+    def _closed(self, u: np.ndarray, odd: bool) -> np.ndarray:
+        """Nodes → closed domain: an odd unknown vanishes on a plane through nodes, data continue evenly."""
+        d = len(self.system.axes)
+        if u.ndim != d + 2 or u.shape[1] != 1:
+            raise DataError(f"u has shape {u.shape}; expected (B, 1, *grid) with {d} grid axes")
+        for a, axis in enumerate(self.system.axes):
+            low, high = axis.closed(0)
+            pad = [(0, 0)] * u.ndim
+            pad[2 + a] = (-low // 2, high // 2)
+            u = np.pad(u, pad, mode="constant" if odd else "edge")
+        return u
+
+    def _nodes(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        inner = tuple(slice(-a.closed(0)[0] // 2, -a.closed(0)[0] // 2 + n) for a, n in zip(self.system.axes, shape, strict=True))
+        return (slice(None), slice(None), *inner)

@@ -1,0 +1,391 @@
+"""K: a linear difference operator with its boundary treatment, its exact adjoint, its symbol and its norm.
+
+    K = Σ_m α_m ∏_a S_{m_a},      S_m u(x) ≈ ∂ₓᵐ u(x) = h⁻ᵐ Σ_j w_j u(x + j h/2)
+
+The weights w are derived in exact rational arithmetic for the derivative order, the accuracy order and the
+place where the value lies (Fornberg, Math. Comp. 51 (1988) 699–706, doi:10.1090/S0025-5718-1988-0935077-0).
+
+Values beyond the boundary follow from the mirror planes (see grid.py), so K is a matrix; `apply` and `adjoint`
+are that matrix and its transpose in the inner product with weight ½ on the planes (only there different from
+the plain one, and only where a value on a plane does not vanish):  ⟨K u, v⟩_W = ⟨u, K* v⟩,  K* = KᵀW.
+
+If every part is even or odd about the planes, K restricts a periodic operator to a symmetric subspace, hence
+‖W^½ K‖² ≤ sup_ξ |k̂(ξ)|², and the supremum of that trigonometric polynomial is taken exactly, by its Bernstein
+coefficients in the variables cos θ.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+
+import numpy as np
+import scipy.sparse
+import sympy as sp
+
+from .errors import DiscretisationError
+from .grid import Axis, Location, Parity, exact
+
+Taps = tuple[tuple[int, Fraction], ...]
+"""(offset in half cells, weight), for h = 1."""
+
+
+MAX_ORDER = 8
+
+
+@lru_cache(maxsize=None)
+def derive(order: int, location: int, accuracy: int) -> Taps:
+    """The shortest symmetric stencil for ∂ᵐ at distance `location` half cells from the nodes.
+
+    >>> [(j, str(w)) for j, w in derive(1, 1, 4)]
+    [(-3, '1/24'), (-1, '-9/8'), (1, '9/8'), (3, '-1/24')]
+    """
+    if accuracy not in (2, 4):
+        raise DiscretisationError(f"FiniteDifference(order={accuracy}): derived for orders 2 and 4")
+    if order > MAX_ORDER:
+        raise DiscretisationError(f"a derivative of order {order} inside a flux; stencils are derived up to {MAX_ORDER}")
+    if order == 0 and location == 0:
+        return ((0, Fraction(1)),)
+    count = order + 1 if (order + location) % 2 == 0 else order + 2
+    count += accuracy - 2
+    offsets = range(-(count - 1), count, 2)
+    points = [sp.Rational(j, 2) for j in offsets]
+    weights = sp.finite_diff_weights(order, points, 0)[order][-1]
+    return tuple((j, Fraction(int(w.p), int(w.q))) for j, w in zip(offsets, weights, strict=True) if w != 0)
+
+
+@dataclass(frozen=True)
+class Product:
+    """α ∏_a S_{m_a}: one derivative, a product of one-dimensional stencils."""
+
+    coefficient: sp.Expr
+    orders: tuple[int, ...]
+    taps: tuple[Taps, ...]
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """One weight of a learned stencil, and the signed taps it multiplies."""
+
+    weight: sp.Expr
+    pattern: tuple[tuple[tuple[int, ...], int], ...]
+
+    @property
+    def l1(self) -> int:
+        return sum(abs(c) for _, c in self.pattern)
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """The operator K from values at `source` to values at `target` on the given axes."""
+
+    products: tuple[Product, ...]
+    source: Location
+    target: Location
+    axes: tuple[Axis, ...]
+
+    @classmethod
+    def build(
+        cls,
+        derivative: Mapping[tuple[int, ...], sp.Expr],
+        axes: tuple[Axis, ...],
+        accuracy: int = 2,
+        source: Location | None = None,
+        target: Location | None = None,
+    ) -> Stencil:
+        """Discretise Σ_m α_m ∂^m. Without `target`, the value lies where its highest derivative along each axis
+        has its narrowest stencil: odd orders on the faces, even ones on the nodes."""
+        source = source or (0,) * len(axes)
+        if target is None:
+            highest = [max(m[a] for m in derivative) for a in range(len(axes))]
+            target = tuple((s + m) % 2 for s, m in zip(source, highest, strict=True))
+        products = []
+        for orders, coefficient in sorted(derivative.items(), reverse=True):
+            shift = tuple((b - a) % 2 for a, b in zip(source, target, strict=True))
+            taps = tuple(derive(m, j, accuracy) for m, j in zip(orders, shift, strict=True))
+            products.append(Product(sp.sympify(coefficient), orders, taps))
+        return cls(tuple(products), source, target, axes)
+
+    @property
+    def dimension(self) -> int:
+        return len(self.axes)
+
+    @property
+    def radius(self) -> tuple[int, ...]:
+        """Largest offset along each axis, in half cells."""
+        return tuple(max(abs(j) for p in self.products for j, _ in p.taps[a]) for a in range(self.dimension))
+
+    def scale(self, product: Product) -> sp.Expr:
+        """α ∏ h_a^{−m_a}."""
+        powers = [axis.spacing**-m for axis, m in zip(self.axes, product.orders, strict=True)]
+        number = math.prod(powers, start=Fraction(1))
+        return product.coefficient * sp.Rational(number.numerator, number.denominator)
+
+    @cached_property
+    def parts(self) -> dict[tuple[int, ...], Stencil]:
+        """K split by the parity of its derivatives: (m_a mod 2)_a ↦ part."""
+        groups: dict[tuple[int, ...], list[Product]] = {}
+        for product in self.products:
+            groups.setdefault(tuple(m % 2 for m in product.orders), []).append(product)
+        if len(groups) == 1:
+            return {key: self for key in groups}
+        return {key: Stencil(tuple(group), self.source, self.target, self.axes) for key, group in groups.items()}
+
+    @property
+    def flips(self) -> tuple[int, ...] | None:
+        """Per axis 1 if K turns even into odd, 0 if it keeps parity; None if its parts disagree."""
+        return next(iter(self.parts)) if len(self.parts) == 1 else None
+
+    def parity(self, of: Parity) -> Parity:
+        """The parity of K v for a value v of the given parity."""
+        if self.flips is None:
+            return tuple((1, 1) if axis.periodic else (0, 0) for axis in self.axes)
+        return tuple(
+            (1, 1) if axis.periodic else (low * (-1) ** m, high * (-1) ** m)
+            for (low, high), m, axis in zip(of, self.flips, self.axes, strict=True)
+        )
+
+    def taps(self) -> dict[tuple[int, ...], sp.Expr]:
+        """All taps of the multi-dimensional kernel with their weights, offsets in half cells."""
+        kernel: dict[tuple[int, ...], sp.Expr] = {}
+        for product in self.products:
+            scale = self.scale(product)
+            for combination in itertools.product(*product.taps):
+                offset = tuple(j for j, _ in combination)
+                weight = math.prod((w for _, w in combination), start=Fraction(1))
+                kernel[offset] = kernel.get(offset, 0) + scale * sp.Rational(weight.numerator, weight.denominator)
+        return {offset: weight for offset, weight in sorted(kernel.items()) if weight != 0}
+
+    def orbits(self) -> list[Orbit]:
+        """The kernel as Σ_g w_g · pattern_g, one free weight per orbit of taps under reflection of the axes.
+
+        A pattern keeps the parity of its part, and where the part has no term of order zero its taps sum to
+        zero: so for any weights constants are annihilated and K* stays the adjoint at the boundary.
+        """
+        found = []
+        for flips, part in self.parts.items():
+            kernel, centre = part.taps(), (0,) * self.dimension
+            zero_sum = not any(flips) and all(any(p.orders) for p in part.products)
+            for key in sorted({tuple(map(abs, j)) for j in kernel}):
+                if zero_sum and key == centre:
+                    continue
+                members = [j for j in kernel if tuple(map(abs, j)) == key]
+                signs = {j: math.prod(1 if i >= 0 else (-1) ** m for i, m in zip(j, flips, strict=True)) for j in members}
+                pattern = {**signs, centre: -len(members)} if zero_sum else signs
+                found.append(Orbit(kernel[max(members)], tuple(sorted(pattern.items()))))
+        return found
+
+    # --- the matrix -------------------------------------------------------------------------------------
+
+    def apply(self, u: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
+        """K u; `u` holds the closed domain in its last axes, `shape` counts the nodes."""
+        return sum(
+            self._along(u, [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)])
+            * number(self.scale(p), values)
+            for p in self.products
+        )
+
+    def adjoint(self, v: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
+        """K* v = KᵀW v, for K acting on values of the given parity."""
+        for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)):
+            weight = axis.weights(self.target[a], n)
+            v = v * weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
+        result = sum(
+            self._along(v, [self._matrix(a, p.taps[a], n, parity[a]).T for a, n in enumerate(shape)])
+            * number(self.scale(p), values)
+            for p in self.products
+        )
+        for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)):  # ⟨·,·⟩ = Σ over the nodes, each once
+            weight = axis.weights(self.source[a], n)
+            result = result / weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
+        return result
+
+    def _along(self, u: np.ndarray, matrices: Iterable[scipy.sparse.csr_array]) -> np.ndarray:
+        for a, matrix in enumerate(matrices):
+            axis = u.ndim - self.dimension + a
+            moved = np.moveaxis(u, axis, 0)
+            flat = matrix @ moved.reshape(moved.shape[0], -1)
+            u = np.moveaxis(flat.reshape((matrix.shape[0],) + moved.shape[1:]), 0, axis)
+        return u
+
+    def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
+        axis = self.axes[a]
+        rows = axis.positions(self.target[a], n)
+        columns = axis.positions(self.source[a], n)
+        matrix = scipy.sparse.csr_array((len(rows), len(columns)))
+        for offset, weight in taps:
+            folded, sign = axis.fold(rows + offset, n, parity)
+            index = (folded - columns[0]) // 2
+            entries = (sign * float(weight), (np.arange(len(rows)), index))
+            matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
+        return matrix
+
+    # --- the symbol and the norm ------------------------------------------------------------------------
+
+    def symbol_squared(self) -> Polynomial:
+        """|k̂(θ)|² as a polynomial in c_a = cos θ_a, for numeric coefficients and one parity."""
+        kernel = [(j, fraction(w)) for j, w in self.taps().items()]
+        total = Polynomial.zero(self.dimension)
+        for (i, v), (j, w) in itertools.product(kernel, repeat=2):
+            total = total + Polynomial.cosines(tuple(abs(x - y) // 2 for x, y in zip(i, j, strict=True))) * (v * w)
+        return total
+
+
+def squared_norm(stencil: Stencil) -> tuple[sp.Expr, bool]:
+    """A bound on ‖W^½K‖² for every grid size, and whether it is the exact supremum.
+
+    Parts of different parity (D = α₁∂ₓ + α₂∂ₓₓ) and symbolic coefficients are joined by the triangle inequality.
+    """
+    pure = list(stencil.parts.values())
+    numeric = all(not w.free_symbols for w in stencil.taps().values())
+    if numeric and (len(pure) == 1 or (stencil.dimension == 1 and stencil.axes[0].periodic)):
+        bound, is_exact = stencil.symbol_squared().supremum()
+        return rational(bound), is_exact
+    norms = []
+    for product in stencil.products:
+        single = Stencil((Product(sp.S.One, product.orders, product.taps),), stencil.source, stencil.target, stencil.axes)
+        norms.append(sp.Abs(product.coefficient) * sp.sqrt(rational(single.symbol_squared().supremum()[0])))
+    return sp.Add(*norms) ** 2, False
+
+
+def rational(value: Fraction) -> sp.Rational:
+    return sp.Rational(value.numerator, value.denominator)
+
+
+def fraction(value: sp.Expr) -> Fraction:
+    return Fraction(int(value.p), int(value.q)) if value.is_Rational else exact(float(value))
+
+
+def number(expression: sp.Expr, values: Mapping[str, float]) -> float:
+    """The value of a scalar expression for given parameter values, in double precision."""
+    if expression.is_Rational:
+        return int(expression.p) / int(expression.q)
+    return float(expression.xreplace({s: sp.Float(values[s.name], 17) for s in expression.free_symbols}).evalf(17))
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A polynomial on [−1, 1]^d with rational coefficients: {powers: coefficient}."""
+
+    terms: Mapping[tuple[int, ...], Fraction]
+    dimension: int
+
+    @classmethod
+    def zero(cls, dimension: int) -> Polynomial:
+        return cls({}, dimension)
+
+    @classmethod
+    def cosines(cls, multiples: tuple[int, ...]) -> Polynomial:
+        """∏ cos(j_a θ_a) = ∏ T_{j_a}(c_a)."""
+        factors = [_chebyshev(j) for j in multiples]
+        terms = {}
+        for powers in itertools.product(*(range(len(f)) for f in factors)):
+            coefficient = math.prod(f[p] for f, p in zip(factors, powers, strict=True))
+            if coefficient:
+                terms[powers] = Fraction(coefficient)
+        return cls(terms, len(multiples))
+
+    def __add__(self, other: Polynomial) -> Polynomial:
+        terms = dict(self.terms)
+        for powers, c in other.terms.items():
+            terms[powers] = terms.get(powers, Fraction(0)) + c
+        return Polynomial({p: c for p, c in terms.items() if c}, self.dimension)
+
+    def __mul__(self, scalar: Fraction) -> Polynomial:
+        return Polynomial({p: c * scalar for p, c in self.terms.items()}, self.dimension)
+
+    def supremum(self, tolerance: float = 1e-9) -> tuple[Fraction, bool]:
+        """An upper bound of the maximum on [−1, 1]^d, and whether it is attained (then it is the maximum).
+
+        The largest Bernstein coefficient bounds a polynomial; one at a vertex is a value of it. Boxes are
+        halved until the bound is within `tolerance` of a value, relative.
+        """
+        total, is_exact = Fraction(0), True
+        for part in self._additive():
+            bound, attained = part._box_supremum(tolerance)
+            total, is_exact = total + bound, is_exact and attained
+        return total, is_exact
+
+    def _additive(self) -> list[Polynomial]:
+        """Split P(c₁,…,c_d) into sums over disjoint groups of variables, which are maximised one by one."""
+        groups: list[set[int]] = []
+        for powers in self.terms:
+            used = {a for a, p in enumerate(powers) if p}
+            touching = [g for g in groups if g & used]
+            groups = [g for g in groups if not g & used] + [used.union(*touching)]
+        parts = []
+        for group in (g for g in groups if g):
+            keep = sorted(group)
+            inside = {p: c for p, c in self.terms.items() if any(p) and {a for a, q in enumerate(p) if q} <= group}
+            parts.append(Polynomial({tuple(p[a] for a in keep): c for p, c in inside.items()}, len(keep)))
+        constant = self.terms.get((0,) * self.dimension, Fraction(0))
+        return [*parts, Polynomial({(): constant}, 0)]
+
+    def _box_supremum(self, tolerance: float) -> tuple[Fraction, bool]:
+        if not self.dimension:
+            return self.terms[()], True
+        degrees = [max(p[a] for p in self.terms) for a in range(self.dimension)]
+        array = np.full([m + 1 for m in degrees], Fraction(0), dtype=object)
+        for powers, c in self.terms.items():
+            array[powers] += c
+        for a, degree in enumerate(degrees):
+            array = _along_axis(array, a, _to_bernstein(degree))
+        best, bound, boxes = max(_vertices(array)), None, [array]
+        while True:
+            top = max(boxes, key=lambda b: b.max())
+            bound = top.max()
+            if bound <= best:
+                return best, True
+            if bound - best <= Fraction(tolerance) * abs(bound):
+                return bound, False
+            boxes = [b for b in boxes if b is not top]
+            for half in _halves(top, int(np.argmax(top.shape))):
+                best = max(best, *_vertices(half))
+                if half.max() > best or half.max() == best:
+                    boxes.append(half)
+
+
+@lru_cache(maxsize=None)
+def _chebyshev(n: int) -> tuple[int, ...]:
+    if n < 2:
+        return ((1,), (0, 1))[n]
+    a, b = _chebyshev(n - 1), _chebyshev(n - 2)
+    twice = (0, *(2 * x for x in a))
+    return tuple(x - y for x, y in itertools.zip_longest(twice, b, fillvalue=0))
+
+
+@lru_cache(maxsize=None)
+def _to_bernstein(degree: int) -> np.ndarray:
+    """The matrix from powers of c on [−1, 1] to Bernstein coefficients on [0, 1]."""
+    shift = np.full((degree + 1, degree + 1), Fraction(0), dtype=object)  # c = 2x − 1
+    for p in range(degree + 1):
+        for q in range(p + 1):
+            shift[q, p] += Fraction(math.comb(p, q) * 2**q * (-1) ** (p - q))
+    basis = np.full((degree + 1, degree + 1), Fraction(0), dtype=object)
+    for i in range(degree + 1):
+        for q in range(i + 1):
+            basis[i, q] = Fraction(math.comb(i, q), math.comb(degree, q))
+    return basis @ shift
+
+
+def _along_axis(array: np.ndarray, a: int, matrix: np.ndarray) -> np.ndarray:
+    return np.moveaxis(np.tensordot(matrix, array, axes=(1, a)), 0, a)
+
+
+def _vertices(array: np.ndarray) -> list[Fraction]:
+    return [array[corner] for corner in itertools.product((0, -1), repeat=array.ndim)]
+
+
+def _halves(array: np.ndarray, a: int) -> tuple[np.ndarray, np.ndarray]:
+    """De Casteljau at ½ along one axis."""
+    row = np.moveaxis(array, a, 0).copy()
+    left, right = [row[0]], [row[-1]]
+    while len(row) > 1:
+        row = (row[:-1] + row[1:]) * Fraction(1, 2)
+        left.append(row[0])
+        right.insert(0, row[-1])
+    return np.moveaxis(np.array(left), 0, a), np.moveaxis(np.array(right), 0, a)

@@ -1,0 +1,1 @@
+"""The runtime: load emitted source, train it, measure it, report on it."""

@@ -1,0 +1,221 @@
+"""The network as the user holds it: what was compiled, and everything one can do with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from ..compiler import Compiled, compile_pde
+from ..compiler.discretise import FiniteDifference
+from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
+from ..compiler.graph import dump
+from ..compiler.grid import Grid
+from ..compiler.passes import PIPELINE
+from ..compiler.problem import PDE
+from ..compiler.reference import Reference
+from ..compiler.schemes import Scheme
+from ..compiler.stability import Report
+from .spec import Spec, check_spec, to_table, write_toml
+
+FORMAT = 1
+
+
+@strict
+def compile(  # noqa: A001 (the public name)
+    pde: PDE,
+    grid: Grid | None = None,
+    space: FiniteDifference | None = None,
+    scheme: Scheme | None = None,
+    trainable: Sequence[Any] = (),
+    shared: bool = False,
+    guarantee: str | None = None,
+    unstable: str = "refuse",
+) -> Net:
+    """Compile a PDE and a discretisation into the network that it is.
+
+    `trainable` names parameters, "tau" and "stencil"; `shared` gives all steps one set of weights; `guarantee`
+    is the notion of stability whose bound limits τ (default: the scheme's own); `unstable="allow"` lets a
+    refuted scheme pass, with a warning in `net.stability`.
+    """
+    if not isinstance(pde, PDE):
+        raise DeclarationError(f"compile({pde!r}): the first argument is a loom.PDE")
+    if scheme is None or not isinstance(scheme, Scheme):
+        raise SchemeError(f"compile(scheme={scheme!r}): choose a time scheme, such as loom.ForwardEuler(steps=10)")
+    if unstable not in ("refuse", "allow"):
+        raise SchemeError(f"compile(unstable={unstable!r}): {suggest(str(unstable), ['refuse', 'allow'])}")
+    for name, given, kind in (("grid", grid, Grid), ("space", space, FiniteDifference)):
+        if given is not None and not isinstance(given, kind):
+            raise DeclarationError(f"compile({name}={given!r}): expected loom.{kind.__name__}(…)")
+    grid, space = grid or Grid(), space or FiniteDifference()
+    listed = [trainable] if isinstance(trainable, str) else list(trainable)
+    compiled = compile_pde(pde, grid, space, scheme, listed, bool(shared), guarantee, unstable)
+    options = {"trainable": [str(w) for w in listed], "shared": bool(shared), "guarantee": guarantee, "unstable": unstable}
+    return Net(compiled, pde, grid, space, scheme, options)
+
+
+class Net:
+    """A compiled network: `source`, `graph`, `stability`, `module()`, `reference`, `save`, `report`."""
+
+    def __init__(
+        self, compiled: Compiled, pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, options: dict[str, Any]
+    ) -> None:
+        self._compiled = compiled
+        self.pde, self.grid, self.space, self.scheme, self.options = pde, grid, space, scheme, options
+        self.reference: Reference = compiled.reference()
+        """`reference(u0, **data)`: the same scheme in NumPy float64, shapes (B, 1, *grid)."""
+
+    def __repr__(self) -> str:
+        governing = self.stability[self.stability.governing]
+        return f"<Net {self.name}: {self.architecture}, {self.scheme.steps} steps, {governing.notion} {governing.status}>"
+
+    @property
+    def name(self) -> str:
+        return self._compiled.name
+
+    @property
+    def compiled(self) -> Compiled:
+        return self._compiled
+
+    @property
+    def architecture(self) -> str:
+        """ "ResNet", "RNN", "U-net", …: what the scheme is as a network."""
+        return self.scheme.architecture
+
+    def explain(self) -> str:
+        """Which network this is, and which part of the scheme each part of it is."""
+        return f"{self.name} is a {self.architecture}. {self.scheme.explain()}"
+
+    @property
+    def source(self) -> str:
+        """The emitted Python, importing torch alone."""
+        return self._compiled.source
+
+    @property
+    def graph(self) -> nx.DiGraph:
+        """The graph of one step after all passes."""
+        return self._compiled.graph
+
+    def dump(self, after: str = PIPELINE[-1][0]) -> str:
+        """The graph as text after a pass ("built" for the graph as traced)."""
+        stages = dict(self._compiled.stages)
+        if after not in stages:
+            raise DeclarationError(f"dump(after={after!r}): {suggest(after, stages)}")
+        return dump(stages[after])
+
+    @property
+    def stability(self) -> Report:
+        return self._compiled.report
+
+    @strict
+    def module(self, dtype: Any = None, device: Any = None) -> Any:
+        """A fresh `torch.nn.Module` with the initial weights (float32 on the CPU by default)."""
+        from .load import build
+
+        return build(self.source, dtype, device)
+
+    def spec(self) -> dict[str, Any]:
+        """The specification as a table, such as stands in TOML."""
+        return to_table(self.pde, self.grid, self.space, self.scheme, self.options)
+
+    def save(self, folder: str | Path, module: Any = None) -> Path:
+        """Write source, specification, weights and certificate; `module` is a trained one (default: fresh)."""
+        from safetensors.torch import save
+
+        from .load import write_atomic
+
+        folder = Path(folder)
+        module = self.module() if module is None else module
+        state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+        weights = save(state)
+        record = {
+            "format": FORMAT,
+            "class": self.name,
+            "source": _digest(self.source.encode()),
+            "weights": _digest(weights),
+            "certificate": module.certificate(),
+        }
+        write_atomic(folder / "net.py", self.source)
+        write_atomic(folder / "spec.toml", write_toml(self.spec()))
+        write_atomic(folder / "weights.safetensors", weights)
+        write_atomic(folder / "certificate.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return folder
+
+    def report(self, path: str | Path, module: Any = None) -> Path:
+        """Write one self-contained HTML page: PDE, stencils, graph, stability, code."""
+        from .report import write_report
+
+        return write_report(self, Path(path), module)
+
+
+class Saved:
+    """A network read back: `net`, and `module(dtype=…)` with the saved weights."""
+
+    def __init__(self, net: Net, weights: dict[str, Any], certificate: dict[str, Any]) -> None:
+        self.net, self._weights, self.certificate = net, weights, certificate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.net, name)
+
+    def module(self, dtype: Any = None, device: Any = None) -> Any:
+        """A module with the saved weights."""
+        module = self.net.module(dtype, device)
+        module.load_state_dict(self._weights)
+        return module
+
+
+def load(folder: str | Path) -> Saved:
+    """Read a network that `Net.save` wrote; runs no code but what the compiler emits again from the spec.
+
+    Raises `CheckpointError` when a file is missing or damaged, when the source is not what this version emits, or
+    when weights or certificate were changed after saving.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as read
+
+    folder = Path(folder)
+    try:
+        source = (folder / "net.py").read_text(encoding="utf-8")
+        weights = (folder / "weights.safetensors").read_bytes()
+        record = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
+        expected = {key: record[key] for key in ("format", "source", "weights", "certificate")}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: {Path(str(error.filename)).name} is missing; save the network again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}/certificate.json is damaged ({error}); save the network again") from None
+    from .spec import read_spec
+
+    net = from_spec(read_spec(folder / "spec.toml"))
+    if net.source != source or expected["source"] != _digest(source.encode()):
+        raise CheckpointError(
+            f"{folder}/net.py is not what this version of pdeloom emits for spec.toml: it was edited or comes from "
+            f"another version. Restore it, or import it yourself if you trust it"
+        )
+    if _digest(weights) != expected["weights"]:
+        raise CheckpointError(f"{folder}/weights.safetensors was changed after saving: its certificate is stale; save again")
+    try:
+        state = read(weights)
+        saved = Saved(net, state, expected["certificate"])
+        recomputed = saved.module(dtype=next(iter(state.values())).dtype if state else None).certificate()
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}/weights.safetensors does not fit the network: {error}") from None
+    if json.loads(json.dumps(recomputed)) != expected["certificate"]:
+        raise CheckpointError(f"{folder}/certificate.json does not hold for the weights beside it; save the network again")
+    return saved
+
+
+def from_spec(spec: Spec) -> Net:
+    """Compile what a specification says."""
+    return compile(**spec.arguments())
+
+
+def from_table(table: dict[str, Any], where: str) -> Net:
+    return from_spec(check_spec(table, where))
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

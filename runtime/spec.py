@@ -1,0 +1,222 @@
+"""The TOML file that says everything: the PDE, the grid, the scheme, what is trained and on what.
+
+    [pde]          coordinates, fields, equation, boundary, data, name
+    [parameters]   name = value, or name = { value = …, positive = true }
+    [grid]         spacing, shape, centering
+    [space]        method = "finite-difference", order
+    [scheme]       name = "forward-euler", and its own keywords
+    [compile]      trainable, shared, guarantee, unstable
+    [train]        data, steps, batch, patch, sigma, rate, seed, …
+
+Every wrong key or value is a `SpecError` that names the file, the key and the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..compiler.discretise import FiniteDifference
+from ..compiler.errors import PdeloomError, SpecError, suggest
+from ..compiler.grid import Grid
+from ..compiler.parse import parse, unparse, unparse_boundary
+from ..compiler.problem import PDE
+from ..compiler.schemes import Scheme, find_scheme
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+
+
+class PDETable(_Table):
+    coordinates: list[str]
+    fields: list[str]
+    equation: str | list[str]
+    boundary: str | dict[str, str | list[str]]
+    data: list[str] | dict[str, tuple[float, float] | None] = []
+    name: str | None = None
+
+
+class ParameterTable(_Table):
+    value: float
+    positive: bool = False
+
+
+class GridTable(_Table):
+    spacing: float | list[float] = 1.0
+    shape: list[int] | None = None
+    centering: Literal["vertex", "cell"] = "vertex"
+
+
+class SpaceTable(_Table):
+    method: Literal["finite-difference"] = "finite-difference"
+    order: int = 2
+
+
+class SchemeTable(BaseModel):
+    """The scheme's name; its other keys are the scheme's own and checked by it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class CompileTable(_Table):
+    trainable: list[str] = []
+    shared: bool = False
+    guarantee: str | None = None
+    unstable: Literal["refuse", "allow"] = "refuse"
+
+
+class TrainTable(_Table):
+    """How to train; the keywords of `pdeloom.fit`."""
+
+    data: str = "skimage"
+    steps: int = Field(1000, ge=1)
+    batch: int = Field(16, ge=1)
+    patch: int = Field(64, ge=4)
+    sigma: float = Field(25 / 255, gt=0)
+    rate: float = Field(0.02, gt=0)
+    seed: int = Field(0, ge=0)
+    out: str = "out/train"
+    save_every: int = Field(100, ge=1)
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    devices: int = Field(1, ge=1)
+    accelerator: str = "cpu"
+
+
+class Spec(_Table):
+    """A whole specification."""
+
+    pde: PDETable
+    parameters: dict[str, float | ParameterTable] = {}
+    grid: GridTable = GridTable()
+    space: SpaceTable = SpaceTable()
+    scheme: SchemeTable
+    compile: CompileTable = CompileTable()
+    train: TrainTable | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `pdeloom.compile`."""
+        parameters = {k: v if isinstance(v, float) else v.model_dump() for k, v in self.parameters.items()}
+        pde = parse(
+            self.pde.equation,
+            coordinates=self.pde.coordinates,
+            fields=self.pde.fields,
+            boundary=self.pde.boundary,
+            parameters=parameters,
+            data=self.pde.data,
+            name=self.pde.name,
+        )
+        spacing = tuple(self.grid.spacing) if isinstance(self.grid.spacing, list) else self.grid.spacing
+        shape = None if self.grid.shape is None else tuple(self.grid.shape)
+        keywords = dict(self.scheme.model_extra or {})
+        return {
+            "pde": pde,
+            "grid": Grid(spacing=spacing, shape=shape, centering=self.grid.centering),
+            "space": FiniteDifference(order=self.space.order),
+            "scheme": find_scheme(self.scheme.name)(**keywords),
+            "trainable": self.compile.trainable,
+            "shared": self.compile.shared,
+            "guarantee": self.compile.guarantee,
+            "unstable": self.compile.unstable,
+        }
+
+
+def read_spec(path: str | Path) -> Spec:
+    """Read and check a TOML file."""
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file; give the path of a TOML specification") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SpecError(f"{path}: not a readable TOML file: {error}") from None
+    return check_spec(table, str(path))
+
+
+def check_spec(table: dict[str, Any], where: str) -> Spec:
+    """Check a table as read from TOML; errors name `where` and the key."""
+    try:
+        spec = Spec.model_validate(table)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {_explain(error, table)}") from None
+    try:
+        spec.arguments()
+    except SpecError:
+        raise
+    except PdeloomError as error:
+        key = {"ParseError": "pde.equation", "BoundaryError": "pde.boundary", "SchemeError": "scheme"}.get(type(error).__name__)
+        raise SpecError(f"{where}: {f'[{key}] ' if key else ''}{error}") from None
+    return spec
+
+
+def _explain(error: ValidationError, table: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"] if not str(part).endswith(("]", "Table")) and part not in ("float", "str")]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        model: Any = Spec
+        for part in location[:-1]:
+            annotation = model.model_fields[part].annotation if part in model.model_fields else None
+            models = [m for m in (annotation, *getattr(annotation, "__args__", ())) if isinstance(m, type) and issubclass(m, BaseModel)]
+            model = models[0] if models else ParameterTable
+        return f"unknown key {key}; {suggest(location[-1], model.model_fields)}"
+    if first["type"] == "missing":
+        return f"missing key {key}; add it (see docs/spec.md)"
+    return f"{key}: {first['msg'].lower()}, got {first['input']!r}"
+
+
+def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, options: dict[str, Any]) -> dict[str, Any]:
+    """The specification of a network as a TOML-ready table, read back by `check_spec` without loss."""
+    from ..compiler import canonical
+
+    problem = canonical(pde)
+    bounds = {str(f.func): getattr(f.func, "bounds", None) for f in problem.data}
+    listed: Any = {k: list(b) for k, b in bounds.items() if b is not None} if any(bounds.values()) else list(bounds)
+    if isinstance(listed, dict) and len(listed) < len(bounds):
+        raise SpecError("data fields with and without bounds cannot be saved together; give bounds to all or none")
+    table: dict[str, Any] = {
+        "pde": {
+            "coordinates": [str(x) for x in problem.coordinates],
+            "fields": [str(problem.unknown.func)],
+            "equation": unparse(pde.equations[0]),
+            "boundary": unparse_boundary(pde),
+            **({"data": listed} if bounds else {}),
+            **({"name": pde.name} if pde.name else {}),
+        },
+        "parameters": {p.name: {"value": p.value, "positive": bool(p.is_positive)} for p in problem.parameters},
+        "grid": {
+            "spacing": [float(h) for h in grid.spacing] if isinstance(grid.spacing, (tuple, list)) else float(grid.spacing),
+            **({"shape": list(grid.shape)} if grid.shape else {}),
+            "centering": grid.centering,
+        },
+        "space": {"method": "finite-difference", "order": space.order},
+        "scheme": {"name": scheme.name, **{f.name: getattr(scheme, f.name) for f in dataclasses.fields(scheme)}},  # type: ignore[arg-type]
+        "compile": {key: value for key, value in options.items() if value is not None},
+    }
+    return table
+
+
+def write_toml(table: dict[str, Any]) -> str:
+    """A table of tables as TOML text."""
+
+    def value(v: Any) -> str:
+        if isinstance(v, bool):
+            return "true" if v else "false"
+        if isinstance(v, str):
+            return '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        if isinstance(v, (list, tuple)):
+            return "[" + ", ".join(map(value, v)) + "]"
+        if isinstance(v, dict):
+            return "{ " + ", ".join(f"{k} = {value(x)}" for k, x in v.items()) + " }"
+        return repr(v)
+
+    blocks = []
+    for name, content in table.items():
+        if content:
+            blocks.append(f"[{name}]\n" + "".join(f"{k} = {value(v)}\n" for k, v in content.items()))
+    return "\n".join(blocks)

@@ -1,0 +1,91 @@
+"""pdeloom compiles a symbolic PDE and a choice of discretisation into the neural network that it is.
+
+    import pdeloom as loom
+    from sympy import Eq
+
+    x, y = loom.coordinates("x y")
+    u = loom.field("u", x, y)
+    lam = loom.parameter("lam", 0.05, positive=True)
+    g = loom.diffusivity("perona-malik", lam)
+    pde = loom.PDE(Eq(loom.dt(u), loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u))), boundary=loom.NoFlux())
+    net = loom.compile(pde, scheme=loom.ForwardEuler(steps=10), trainable=[lam, "tau"])
+
+Names are imported when they are first used, so `import pdeloom` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compiler.discretise import FiniteDifference as FiniteDifference
+    from .compiler.errors import BoundaryError as BoundaryError
+    from .compiler.errors import CheckpointError as CheckpointError
+    from .compiler.errors import DataError as DataError
+    from .compiler.errors import DeclarationError as DeclarationError
+    from .compiler.errors import DiscretisationError as DiscretisationError
+    from .compiler.errors import ParseError as ParseError
+    from .compiler.errors import PdeloomError as PdeloomError
+    from .compiler.errors import SchemeError as SchemeError
+    from .compiler.errors import SpecError as SpecError
+    from .compiler.errors import TrainingError as TrainingError
+    from .compiler.errors import UnknownKeywordError as UnknownKeywordError
+    from .compiler.errors import UnstableSchemeError as UnstableSchemeError
+    from .compiler.errors import UnsupportedTermError as UnsupportedTermError
+    from .compiler.fields import coordinates as coordinates
+    from .compiler.fields import d as d
+    from .compiler.fields import data as data
+    from .compiler.fields import div as div
+    from .compiler.fields import dt as dt
+    from .compiler.fields import field as field
+    from .compiler.fields import grad as grad
+    from .compiler.fields import laplacian as laplacian
+    from .compiler.fields import norm2 as norm2
+    from .compiler.fields import parameter as parameter
+    from .compiler.fields import t as t
+    from .compiler.grid import Dirichlet as Dirichlet
+    from .compiler.grid import Grid as Grid
+    from .compiler.grid import NoFlux as NoFlux
+    from .compiler.grid import Periodic as Periodic
+    from .compiler.nonlinearity import diffusivity as diffusivity
+    from .compiler.parse import parse as parse
+    from .compiler.problem import PDE as PDE
+    from .compiler.problem import gradient_flow as gradient_flow
+    from .compiler.schemes import Scheme as Scheme
+    from .compiler.schemes import scheme as scheme
+    from .compiler.schemes.forward_euler import ForwardEuler as ForwardEuler
+    from .runtime.fit import fit as fit
+    from .runtime.net import Net as Net
+    from .runtime.net import compile as compile
+    from .runtime.net import load as load
+
+_ROOMS = {
+    "compiler.discretise": "FiniteDifference",
+    "compiler.errors": "BoundaryError CheckpointError DataError DeclarationError DiscretisationError ParseError "
+    "PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError UnsupportedTermError",
+    "compiler.fields": "coordinates d data div dt field grad laplacian norm2 parameter t",
+    "compiler.grid": "Dirichlet Grid NoFlux Periodic",
+    "compiler.nonlinearity": "diffusivity",
+    "compiler.parse": "parse",
+    "compiler.problem": "PDE gradient_flow",
+    "compiler.schemes": "Scheme scheme",
+    "compiler.schemes.forward_euler": "ForwardEuler",
+    "runtime.fit": "fit",
+    "runtime.net": "Net compile load",
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 (the names are those of the table)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pdeloom' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]
