@@ -64,14 +64,20 @@ class FiniteDifference:
             return (short,)
         if len(operator) > 1 or sum(short.target) > 1:
             raise DiscretisationError(
-                "a diffusivity that couples mixed derivatives is available at order 2 only; use FiniteDifference(order=2)"
+                "a diffusivity that couples mixed derivatives needs order 2; use FiniteDifference(order=2)"
             )
         ((orders, coefficient),) = operator
         a = short.target.index(1)
         h = axes[a].spacing
-        damping = {tuple(m + 3 * (i == a) for i, m in enumerate(orders)): coefficient * sp.Rational(h.numerator, h.denominator) ** 3 / 8}
+        damping = {
+            tuple(m + 3 * (i == a) for i, m in enumerate(orders)): coefficient
+            * sp.Rational(h.numerator, h.denominator) ** 3
+            / 8
+        }
         nodes = (0,) * len(axes)
-        return Stencil.build({orders: coefficient}, axes, 4, target=nodes), Stencil.build(damping, axes, 2, target=nodes)
+        return Stencil.build({orders: coefficient}, axes, 4, target=nodes), Stencil.build(
+            damping, axes, 2, target=nodes
+        )
 
 
 FiniteDifference.__init__ = strict(FiniteDifference.__init__)  # type: ignore[method-assign]
@@ -113,19 +119,17 @@ class SemiDiscrete:
     def right_hand_side(self, builder: Builder) -> Callable[[Value], Value]:
         """f as a function on graph values; data fields become inputs once."""
         even = tuple((1, 1) for _ in self.axes)
-        inputs = {
-            f: builder.add(ops.Input(str(f.func), "data", even), hint=str(f.func)) for f in self.problem.data
-        }
+        inputs = {f: builder.add(ops.Input(str(f.func), "data", even), hint=str(f.func)) for f in self.problem.data}
 
         def f(u: Value) -> Value:
-            names = {**inputs, self.problem.unknown: u.name}
+            names: dict[sp.Expr, str] = {**inputs, self.problem.unknown: u.name}
             terms = [-flux.term.kappa * v for flux in self.fluxes for v in self._divergences(builder, flux, u, names)]
             reaction = self.problem.pointwise
             if reaction != 0:
                 terms.append(Value(builder, self._pointwise(builder, reaction, names, {}, "reaction")))
             if not terms:
                 terms.append(0 * u)
-            total = terms[0]
+            total: Value = terms[0]
             for term in terms[1:]:
                 total = total + term
             return total
@@ -142,12 +146,23 @@ class SemiDiscrete:
         term = flux.term
         own, operator = term.slots[term.own]
         values = {
-            s: [builder.add(ops.Stencil(K, f"K_{self._subscript(op, i)}", self.parity), u.name, hint="{0}_" + self._subscript(op, i)) for i, K in enumerate(stencils)]
+            s: [
+                builder.add(
+                    ops.Stencil(K, f"K_{self._subscript(op, i)}", self.parity),
+                    u.name,
+                    hint="{0}_" + self._subscript(op, i),
+                )
+                for i, K in enumerate(stencils)
+            ]
             for (s, op), stencils in zip(term.slots, flux.stencils, strict=True)
         }
         if flux.local:
             (s_value,) = values[own]
-            fluxes = [s_value if term.flux == own else self._pointwise(builder, term.flux, names, {own: s_value}, f"flux_{self._subscript(operator)}")]
+            fluxes = [
+                s_value
+                if term.flux == own
+                else self._pointwise(builder, term.flux, names, {own: s_value}, f"flux_{self._subscript(operator)}")
+            ]
         else:
             g = self._diffusivity(builder, flux, values, names)
             fluxes = []
@@ -165,9 +180,11 @@ class SemiDiscrete:
             for part in K.parts.values()  # parts of different parity continue the flux differently
         ]
 
-    def _diffusivity(self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]], names: dict[sp.Expr, str]) -> str:
+    def _diffusivity(
+        self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]], names: dict[sp.Expr, str]
+    ) -> str:
         """g at the nodes, from the averages of the squared differences."""
-        expression, nodal = flux.term.diffusivity, {}
+        expression, nodal = flux.term.diffusivity, dict[sp.Symbol, str]()
         assert expression is not None
         square = sp.Symbol("s")
         for (s, _), stencils in zip(flux.term.slots, flux.stencils, strict=True):
@@ -178,13 +195,19 @@ class SemiDiscrete:
                 squared = builder.add(ops.Flux(square**2, (square,), "s²"), v, hint="{0}2")
                 squares.append(self._average(builder, squared, (0,) * len(K.target), back=False))
             q = sp.Symbol(f"q{len(nodal)}", nonnegative=True)
-            total = squares[0] if len(squares) == 1 else builder.add(ops.Combination((sp.S.One,) * len(squares)), *squares, hint="q")
+            total = (
+                squares[0]
+                if len(squares) == 1
+                else builder.add(ops.Combination((sp.S.One,) * len(squares)), *squares, hint="q")
+            )
             expression, nodal[q] = expression.xreplace({s: sp.sqrt(q)}), total
         expression, nodal = self._sum_of_squares(builder, expression, nodal)
         return self._pointwise(builder, expression, names, nodal, "g")
 
     @staticmethod
-    def _sum_of_squares(builder: Builder, e: sp.Expr, nodal: dict[sp.Symbol, str]) -> tuple[sp.Expr, dict[sp.Symbol, str]]:
+    def _sum_of_squares(
+        builder: Builder, e: sp.Expr, nodal: dict[sp.Symbol, str]
+    ) -> tuple[sp.Expr, dict[sp.Symbol, str]]:
         """Name q = |∇u|² if the diffusivity reads nothing else: g(q) is how the paper writes it."""
         q = sp.Symbol("q", nonnegative=True)
         if len(nodal) > 1:
@@ -207,7 +230,9 @@ class SemiDiscrete:
         hint = "{0}_" + which if back else "{0}_mean"
         return builder.add(ops.Stencil(M, f"M_{which}ᵀ" if back else f"M_{which}", even), v, hint=hint)
 
-    def _pointwise(self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str) -> str:
+    def _pointwise(
+        self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str
+    ) -> str:
         """A Flux op for e, whose fields and data are read from the nodes."""
         arguments = dict(slots)
         for f in sorted(e.atoms(type(self.problem.unknown), Data), key=str):
@@ -216,9 +241,11 @@ class SemiDiscrete:
         used = {s: n for s, n in arguments.items() if s in e.free_symbols}
         alien = ops.computable(e)
         if alien is not None:
-            raise UnsupportedTermError(f"{alien} in {e} has no meaning on a grid; see the list of functions in the docs")
+            raise UnsupportedTermError(
+                f"{alien} in {e} has no meaning on a grid; see the list of functions in the docs"
+            )
         if e.is_Symbol and e in used:
-            return used[e]
+            return str(used[e])
         if not used:  # constant: a value all the same, so that it has a place
             used = {sp.Symbol("u"): names[self.problem.unknown]}
         return builder.add(ops.Flux(e, tuple(used), hint), *used.values(), hint=hint)

@@ -7,6 +7,7 @@ the same to the byte on every run, and it is written the way the formatter would
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +60,14 @@ def emit(
 
 class _Emitter:
     def __init__(
-        self, system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report: Report, training: Training, name: str, version: str
+        self,
+        system: SemiDiscrete,
+        scheme: Scheme,
+        graph: nx.DiGraph,
+        report: Report,
+        training: Training,
+        name: str,
+        version: str,
     ) -> None:
         self.system, self.scheme, self.report, self.training = system, scheme, report, training
         self.name, self.version = name, version
@@ -83,31 +91,37 @@ class _Emitter:
     def source(self) -> str:
         d = self.problem.dimension
         (state,) = states(self.graph)
-        text = environment().get_template("torch/module.py.j2").render(
-            title=f"{self.name}: the {self.scheme.architecture} that {self.scheme.title} is for this PDE.",
-            header=self._header(),
-            version=self.version,
-            name=self.name,
-            certificate=_literal(self._certificate()),
-            shape=", ".join(["B", "1", *(a.name.upper() for a in self.axes)]),
-            steps=self.scheme.steps,
-            constants=self._constants(),
-            weights=self._weights(),
-            data_arguments="".join(f", {self._data(f)}: Tensor" for f in self.problem.data),
-            data_values="".join(f", {self._data(f)}" for f in self.problem.data),
-            data_checks=self._data_checks(),
-            data_extensions=[f"{self._data(f)} = self.extend_{self._data(f)}({self._data(f)})" for f in self.problem.data],
-            interior=slices(self.layout.extents[state], ((0, 0),) * d, (0,) * d),
-            step_doc=f"One block: {self._block()}.",
-            scalars=self._scalars(),
-            state=self.names[state],
-            statements=self._statements(),
-            result=self.names[self.output],
-            extends=self._extends(),
-            methods=self._methods(),
-            dimension=d,
-            least=_tuple([max(1, w) for w in self.layout.rings[state]]),
-            certificate_lines=self._certificate_lines(),
+        text = (
+            environment()
+            .get_template("torch/module.py.j2")
+            .render(
+                title=f"{self.name}: the {self.scheme.architecture} that {self.scheme.title} is for this PDE.",
+                header=self._header(),
+                version=self.version,
+                name=self.name,
+                certificate=_literal(self._certificate()),
+                shape=", ".join(["B", "1", *(a.name.upper() for a in self.axes)]),
+                steps=self.scheme.steps,
+                constants=self._constants(),
+                weights=self._weights(),
+                data_arguments="".join(f", {self._data(f)}: Tensor" for f in self.problem.data),
+                data_values="".join(f", {self._data(f)}" for f in self.problem.data),
+                data_checks=self._data_checks(),
+                data_extensions=[
+                    f"{self._data(f)} = self.extend_{self._data(f)}({self._data(f)})" for f in self.problem.data
+                ],
+                interior=slices(self.layout.extents[state], ((0, 0),) * d, (0,) * d),
+                step_doc=f"One block: {self._block()}.",
+                scalars=self._scalars(),
+                state=self.names[state],
+                statements=self._statements(),
+                result=self.names[self.output],
+                extends=self._extends(),
+                methods=self._methods(),
+                dimension=d,
+                least=_tuple([max(1, w) for w in self.layout.rings[state]]),
+                certificate_lines=self._certificate_lines(),
+            )
         )
         return re.sub(r"\n{3,}(?=    )", "\n\n", text.lstrip("\n")).rstrip("\n") + "\n"
 
@@ -119,10 +133,17 @@ class _Emitter:
         for flux in self.system.fluxes:
             g = flux.term.diffusivity
             if g is not None and not flux.term.linear:
-                rows.append(("diffusivity", f"g = {notation.show(g)} along {notation.show_operator(flux.term.operator, axes)}"))
+                rows.append(
+                    ("diffusivity", f"g = {notation.show(g)} along {notation.show_operator(flux.term.operator, axes)}")
+                )
         rows += [
             ("boundary", notation.show_boundary(self.problem)),
-            ("grid", "h = " + ", ".join(f"{float(a.spacing):g}" for a in self.axes) + f", {self.system.grid.centering}-centred"),
+            (
+                "grid",
+                "h = "
+                + ", ".join(f"{float(a.spacing):g}" for a in self.axes)
+                + f", {self.system.grid.centering}-centred",
+            ),
             ("space", self.system.method),
             ("scheme", f"{self.scheme.formula}, {self.scheme.steps} steps"),
             ("block", self._block()),
@@ -134,7 +155,11 @@ class _Emitter:
         bound = "" if governing.bound is None else f" for tau <= {governing.bound:.6g} = {governing.formula}"
         rows.append(("stability", f"{governing.notion}: {governing.status}{bound}"))
         rows += [("assumes", a) for a in governing.assumptions]
-        trained = sorted(p.name for p in self.training.parameters) + ["stencil"] * self.training.stencils + ["tau"] * self.training.tau
+        trained = (
+            sorted(p.name for p in self.training.parameters)
+            + ["stencil"] * self.training.stencils
+            + ["tau"] * self.training.tau
+        )
         sharing = "shared by all steps" if self.training.shared else "one set per step"
         rows.append(("trained", f"{', '.join(trained)} ({sharing})" if trained else "nothing"))
         seen: set[tuple[str, str]] = set()
@@ -166,11 +191,17 @@ class _Emitter:
 
     def _certificate_lines(self) -> list[str]:
         """A step within its bound is what the proof needs; rounding may add one unit in the last place."""
-        tau = "[float(self.tau(k)) for k in range(self.steps)]" if self.moving else f"[{literal(self.report.tau)}] * self.steps"
+        tau = (
+            "[float(self.tau(k)) for k in range(self.steps)]"
+            if self.moving
+            else f"[{literal(self.report.tau)}] * self.steps"
+        )
         bound = self._bound_code()
         if bound is None:
             return [f"tau = {tau}", 'return {**CERTIFICATE, "tau": tau, "tau_max": None}']
-        limit = "[float(self.tau_max(k)) for k in range(self.steps)]" if self._bound_moves() else f"[{bound}] * self.steps"
+        limit = (
+            "[float(self.tau_max(k)) for k in range(self.steps)]" if self._bound_moves() else f"[{bound}] * self.steps"
+        )
         rounding = "1 + torch.finfo(next(self.parameters()).dtype).eps" if self._has_weights() else "1"
         return [
             f"tau = {tau}",
@@ -259,16 +290,31 @@ class _Emitter:
         if self._bound_moves() and self._bound_code() is not None:
             rho = self.report.spectral_bound
             assert rho is not None
-            lines = [f"{p.name} = self.get_{p.name}(k)" for p in sorted(rho.free_symbols & self.training.parameters, key=str)]
-            lines += [f"norm2_{label} = self.norm2_{label}(k)" for label in self.learned if norm_symbol(label) in rho.free_symbols]
+            lines = [
+                f"{p.name} = self.get_{p.name}(k)" for p in sorted(rho.free_symbols & self.training.parameters, key=str)
+            ]
+            lines += [
+                f"norm2_{label} = self.norm2_{label}(k)"
+                for label in self.learned
+                if norm_symbol(label) in rho.free_symbols
+            ]
             formula = self._bound_code() or ""
-            add("tau_max", f"The bound of {self.report.governing} for the weights of step k.", *lines, *_assign("bound", formula, 8), "return bound")
+            add(
+                "tau_max",
+                f"The bound of {self.report.governing} for the weights of step k.",
+                *lines,
+                *_assign("bound", formula, 8),
+                "return bound",
+            )
         if self.moving:
             bound = "self.tau_max(k)" if self._bound_moves() else "self.tau_bound"
             if self._bound_code() is None:
                 doc, code = "τ of step k, positive.", f"{self._at_step('log_tau')}.exp()"
             elif self.training.tau:
-                doc, code = "τ of step k: below its bound for every weight.", f"{bound} * {self._at_step('logit_tau')}.sigmoid()"
+                doc, code = (
+                    "τ of step k: below its bound for every weight.",
+                    f"{bound} * {self._at_step('logit_tau')}.sigmoid()",
+                )
             else:
                 share = self.report.tau / (self._initial_bound() or 1.0)
                 doc, code = "τ of step k: a fixed part of its bound.", f"{literal(share)} * {bound}"
@@ -301,10 +347,21 @@ class _Emitter:
     def _scalars(self) -> list[str]:
         used = {s.name for _, op in self.graph.nodes(data="op") for s in op.scalars}
         if self.learned:  # coefficients of D have been absorbed into the learned taps
-            used = {s.name for _, op in self.graph.nodes(data="op") for s in op.scalars if getattr(op, "label", "") not in self.learned}
-            lost = {p.name for p in self.training.parameters} - used - {s.name for s in (self.report.spectral_bound or sp.S.Zero).free_symbols}
+            used = {
+                s.name
+                for _, op in self.graph.nodes(data="op")
+                for s in op.scalars
+                if getattr(op, "label", "") not in self.learned
+            }
+            lost = (
+                {p.name for p in self.training.parameters}
+                - used
+                - {s.name for s in (self.report.spectral_bound or sp.S.Zero).free_symbols}
+            )
             if lost:
-                raise SchemeError(f"{sorted(lost)[0]} only scales stencils that are trained themselves; train one of the two")
+                raise SchemeError(
+                    f"{sorted(lost)[0]} only scales stencils that are trained themselves; train one of the two"
+                )
         lines = []
         for name in sorted(used):
             if name == "tau":
@@ -353,7 +410,7 @@ class _Emitter:
             cut = [v + slices(e, extent, (0,) * d) for v, e in arguments]
             names = dict(zip(op.slots, cut, strict=True))
             tensors = self._tensor_scalars() | set(cut)
-            lines = _assign_expression(target, op.expression, names, tensors)
+            lines = _assign_expression(target, _one_fraction(op.expression), names, tensors)
         else:
             lines = self._combination(target, op, arguments, extent)
         return Statement(target, op.kind.replace(" ", "_"), self._math(op, [v for v, _ in arguments]), tuple(lines))
@@ -363,7 +420,9 @@ class _Emitter:
             where = _where(op.K.target, self.axes)
             if op.label.startswith("M_"):
                 return f"the mean of {arguments[0]} {where}"
-            D = notation.show_operator(tuple((p.orders, p.coefficient) for p in op.K.products), tuple(a.name for a in self.axes))
+            D = notation.show_operator(
+                tuple((p.orders, p.coefficient) for p in op.K.products), tuple(a.name for a in self.axes)
+            )
             D = f"({D})" if len(op.K.products) > 1 else D
             if isinstance(op, Stencil):
                 return f"{op.label} {arguments[0]} ≈ {D} {arguments[0]} {where}"
@@ -372,9 +431,13 @@ class _Emitter:
         if isinstance(op, Flux):
             shown = op.expression.xreplace({s: sp.Symbol(a) for s, a in zip(op.slots, arguments, strict=True)})
             return notation.show(shown)
-        return " + ".join(notation.show(c * sp.Symbol(a)) for c, a in zip(op.coefficients, arguments, strict=True)).replace("+ -", "− ")
+        return " + ".join(
+            notation.show(c * sp.Symbol(a)) for c, a in zip(op.coefficients, arguments, strict=True)
+        ).replace("+ -", "− ")
 
-    def _stencil(self, target: str, op: Stencil | AdjointStencil, argument: tuple[str, Extent], extent: Extent) -> list[str]:
+    def _stencil(
+        self, target: str, op: Stencil | AdjointStencil, argument: tuple[str, Extent], extent: Extent
+    ) -> list[str]:
         v, have = argument
         sign = -1 if isinstance(op, AdjointStencil) else 1
 
@@ -384,8 +447,8 @@ class _Emitter:
         if op.label in self.learned:
             here = {o.pattern for o in op.K.orbits()}
             orbits = enumerate(self.learned[op.label].orbits())
-            groups = [(f"w_{op.label}[{i}]", dict(o.pattern)) for i, o in orbits if o.pattern in here]
-            return _sum_lines(target, [(w, {tap(j): c for j, c in pattern.items()}) for w, pattern in groups])
+            weights = [(f"w_{op.label}[{i}]", o.pattern) for i, o in orbits if o.pattern in here]
+            return _sum_lines(target, [(w, {tap(j): c for j, c in pattern}) for w, pattern in weights])
         taps = op.K.taps()
         if any(w.free_symbols for w in taps.values()):
             names = {p: p.name for p in self.problem.parameters}
@@ -393,8 +456,7 @@ class _Emitter:
             return _sum_lines(target, [(torch_code(w * c, names), {t: c}) for w, c, t in signed])
         exact = {j: fraction(w) for j, w in taps.items()}
         scale = 1 / min(abs(w) for w in exact.values())
-        if not all((w * scale).denominator == 1 for w in exact.values()):
-            scale = next(s for s in range(1, 10**9) if all((w * s).denominator == 1 for w in exact.values()))
+        scale *= math.lcm(*((w * scale).denominator for w in exact.values()))
         by_size: dict[int, dict[str, int]] = {}
         for j, w in sorted(exact.items(), key=lambda item: (-abs(item[1]), [-i for i in item[0]])):
             whole = int(w * scale)
@@ -404,7 +466,9 @@ class _Emitter:
         factor = "" if divisor == 1 else f" / {literal(divisor)}" if divisor > 1 else f" * {literal(1 / divisor)}"
         return _sum_lines(target, groups, factor)
 
-    def _combination(self, target: str, op: Combination, arguments: list[tuple[str, Extent]], extent: Extent) -> list[str]:
+    def _combination(
+        self, target: str, op: Combination, arguments: list[tuple[str, Extent]], extent: Extent
+    ) -> list[str]:
         d = len(self.axes)
         groups: dict[sp.Expr, dict[str, int]] = {}
         for c, (v, have) in zip(op.coefficients, arguments, strict=True):
@@ -427,7 +491,11 @@ class _Emitter:
                 if width:
                     pieces = continuation(v, self.axes, a, 0, node["op"].parity[a], (width, width), role)
                     lines += _concatenate(v, pieces, a - len(self.axes))
-            doc = f"The ghost ring: {notation.show_boundary(self.problem)}." if role == "state" else f"The ghost ring of {v}."
+            doc = (
+                f"The ghost ring: {notation.show_boundary(self.problem)}."
+                if role == "state"
+                else f"The ghost ring of {v}."
+            )
             methods.append({"name": "extend" if role == "state" else f"extend_{v}", "v": v, "doc": doc, "lines": lines})
         return sorted(methods, key=lambda m: str(m["name"]))
 
@@ -490,8 +558,17 @@ def _assign(target: str, code: str, indent: int) -> list[str]:
     """`target = code`, broken at its outermost + and − when it is too long."""
     if len(f"{target} = {code}") + indent <= 88:
         return [f"{target} = {code}"]
+    if code.endswith(")") and " / (" in code and len(_split_sum(code)) == 1:  # the formatter opens the last bracket
+        head, tail = code.rsplit(" / (", 1)
+        return [f"{target} = {head} / (", f"    {tail[:-1]}", ")"]
     parts = [code] if len(code) + 4 + indent <= 88 else _split_sum(code)
     return [f"{target} = (", *(f"    {part}" for part in parts), ")"]
+
+
+def _one_fraction(e: sp.Expr) -> sp.Expr:
+    """A rational expression with one division: λ²/(λ² + q) for 1/(1 + q/λ²). It is faster, and its gradients stay
+    finite where q overflows."""
+    return sp.together(e) if e.is_rational_function() else e
 
 
 def _split_sum(code: str) -> list[str]:
@@ -510,7 +587,14 @@ def _assign_expression(target: str, e: sp.Expr, names: Mapping[sp.Symbol, str], 
     lines: list[str] = []
     names, count = dict(names), 0
     while len(f"{target} = {torch_code(e, names, tensors)}") > _WIDTH:
-        inner = [s for s in sp.preorder_traversal(e) if s.args and s != e and s.free_symbols and 12 < len(torch_code(s, names, tensors)) <= _WIDTH - len(target) - 6]
+        inner = [
+            s
+            for s in sp.preorder_traversal(e)
+            if s.args
+            and s != e
+            and s.free_symbols
+            and 12 < len(torch_code(s, names, tensors)) <= _WIDTH - len(target) - 6
+        ]
         if not inner:
             break
         longest = max(inner, key=lambda s: len(torch_code(s, names, tensors)))

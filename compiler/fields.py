@@ -85,6 +85,8 @@ def parameter(name: str, value: float, **assumptions: Any) -> Parameter:
     """
     _checked_name(name)
     unknown = set(assumptions) - {"positive", "real"}
+    if assumptions.get("real") is False:
+        raise DeclarationError(f"parameter {name!r}: parameters are real")
     if unknown:
         raise DeclarationError(f"parameter {name!r}: unknown assumption {sorted(unknown)[0]!r}; valid: positive, real")
     try:
@@ -95,7 +97,8 @@ def parameter(name: str, value: float, **assumptions: Any) -> Parameter:
         raise DeclarationError(f"parameter {name!r}: value {value!r} is not finite")
     if assumptions.get("positive") and number <= 0:
         raise DeclarationError(f"parameter {name!r}: value {value!r} is not positive, but positive=True was declared")
-    return Parameter(name, number, **{"real": True, **assumptions})
+    positive = {"positive": True} if assumptions.get("positive") else {}  # sympy reads positive=False as "not positive"
+    return Parameter(name, number, real=True, **positive)
 
 
 def dt(u: Any, order: int = 1) -> Any:
@@ -153,9 +156,7 @@ def norm2(v: Any) -> Any:
 
 def space_of(e: Any) -> tuple[sp.Symbol, ...]:
     """The coordinates of the fields in `e`, in the order they were declared in."""
-    found = {
-        tuple(a for a in f.args if a != t) for f in sp.sympify(e).atoms(Unknown, Data)
-    }
+    found = {tuple(a for a in f.args if a != t) for f in sp.sympify(e).atoms(Unknown, Data)}
     if not found:
         raise DeclarationError(f"{e} contains no field, so its coordinates are unknown; declare one with loom.field")
     if len(found) > 1:

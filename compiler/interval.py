@@ -135,7 +135,10 @@ def _rational_power(x: Interval, p: int, q: int) -> Interval:
     elif x[0] >= 0:
         power = _int_power(x, n)
     else:
-        power = (-_int_power((abs(x[0]),) * 2, n)[1] if x[0] < 0 else 0.0, math.copysign(1, x[1]) * _int_power((abs(x[1]),) * 2, n)[x[1] > 0])
+        power = (
+            -_int_power((abs(x[0]),) * 2, n)[1] if x[0] < 0 else 0.0,
+            math.copysign(1, x[1]) * _int_power((abs(x[1]),) * 2, n)[x[1] > 0],
+        )
     return power if p >= 0 else _reciprocal(power)
 
 

@@ -60,7 +60,11 @@ def plan(graph: nx.DiGraph) -> Layout:
                 required = op.parity if isinstance(op, Stencil) else op.K.parity(op.parity)
                 for a, axis in enumerate(axes):
                     closed = axis.closed(place.location[a])
-                    if not axis.periodic and place.parity[a] != required[a] and _touches(axis, wanted[a], closed, required[a]):
+                    if (
+                        not axis.periodic
+                        and place.parity[a] != required[a]
+                        and _touches(axis, wanted[a], closed, required[a])
+                    ):
                         width = (max(0, closed[0] - wanted[a][0]) // 2, max(0, wanted[a][1] - closed[1]) // 2)
                         found.append(Extension(argument, a, required[a], width))
                         wanted[a] = closed

@@ -11,6 +11,7 @@ The enclosure is always computed; a symbolic value is used only where it lies in
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -222,9 +223,10 @@ def _maximise(
     if s not in f.free_symbols:
         return value((0.0, 0.0))[1], 0.0
     cuts = [0.0, *(10.0**k for k in (-6, -3, -2, -1, 0, 1, 2, 4, 8, 16)), _LARGEST]
-    boxes = list(zip(cuts, cuts[1:], strict=False))
+    boxes = list(itertools.pairwise(cuts))
     boxes += [] if even else [(-b, -a) for a, b in boxes]
-    best, where, heap = -math.inf, 0.0, []
+    heap: list[tuple[float, float, float]] = []
+    best, where = -math.inf, 0.0
 
     def look(a: float, b: float) -> None:
         nonlocal best, where

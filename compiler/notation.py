@@ -19,7 +19,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy is untyped
     def _print_Symbol(self, e: sp.Symbol) -> str:
-        return _GREEK.get(e.name, e.name)
+        return _GREEK.get(str(e.name), str(e.name))
 
     def _print_Derivative(self, e: sp.Derivative) -> str:
         along = "".join(str(x) * int(n) for x, n in e.variable_count)
@@ -45,7 +45,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy is untyped
         if e.exp == -1:
             return f"1/{base}"
         if e.exp.is_Integer:
-            return base + str(e.exp).translate(_SUPERSCRIPT)
+            return f"{base}{str(e.exp).translate(_SUPERSCRIPT)}"
         return f"{base}^({self._print(e.exp)})"
 
     def _print_Mul(self, e: sp.Mul) -> str:

@@ -143,13 +143,16 @@ class Flux(Op):
         (location,) = {a.location for a in arguments}
         parities = zip(*(a.parity for a in arguments), strict=True)
         known = tuple(
-            tuple(parity_of(self.expression, dict(zip(self.slots, side, strict=True))) for side in zip(*axis, strict=True))
+            tuple(
+                parity_of(self.expression, dict(zip(self.slots, side, strict=True))) for side in zip(*axis, strict=True)
+            )
             for axis in parities
         )
         return Place(location, known)  # type: ignore[arg-type]
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
-        return evaluate(self.expression, dict(zip(self.slots, arguments, strict=True)), context.scalars)
+        value: np.ndarray = evaluate(self.expression, dict(zip(self.slots, arguments, strict=True)), context.scalars)
+        return value
 
     @property
     def scalars(self) -> frozenset[sp.Symbol]:
@@ -204,7 +207,7 @@ def parity_of(e: sp.Expr, of: Mapping[sp.Symbol, int]) -> int:
             product *= p
         return product
     if e.is_Pow and e.exp.is_Integer:
-        return inner[0] ** abs(int(e.exp))
+        return int(inner[0] ** abs(int(e.exp)))
     if isinstance(e, _EVEN) and inner[0] != 0:
         return 1
     if isinstance(e, _ODD):

@@ -54,7 +54,7 @@ _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|
 def parse(
     text: str | list[str],
     coordinates: Iterable[str],
-    fields: Iterable[str],  # noqa: A002 (the public name)
+    fields: Iterable[str],
     boundary: Any,
     parameters: Mapping[str, Any] | None = None,
     data: Iterable[str] | Mapping[str, tuple[float, float] | None] = (),
@@ -112,7 +112,9 @@ def parse_boundary(given: Any, names: Mapping[str, Any]) -> Any:
         table = {}
         for key, one in given.items():
             pair = isinstance(one, (list, tuple))
-            table[names.get(str(key), str(key))] = tuple(parse_boundary(b, names) for b in one) if pair else parse_boundary(one, names)
+            table[names.get(str(key), str(key))] = (
+                tuple(parse_boundary(b, names) for b in one) if pair else parse_boundary(one, names)
+            )
         return table
     raise BoundaryError(f"boundary {given!r}: give a text such as 'no-flux', or a table per axis")
 
@@ -329,7 +331,11 @@ class _Parser:
             raise error if isinstance(error, ParseError) else self._fail(str(error)) from None
         except (TypeError, ValueError, AttributeError) as error:
             raise self._fail(f"scalars and vectors do not mix here ({_clip(error)})") from None
-        if isinstance(value, sp.Expr) and value.is_number and (value.is_finite is not True or abs(float(value)) > MAX_NUMBER):
+        if (
+            isinstance(value, sp.Expr)
+            and value.is_number
+            and (value.is_finite is not True or abs(float(value)) > MAX_NUMBER)
+        ):
             raise self._fail(f"a number larger than {MAX_NUMBER:g} or a division by zero")
         return value
 
@@ -345,7 +351,7 @@ class _Unparser(StrPrinter):  # type: ignore[misc]  # sympy is untyped
         for x, n in e.variable_count:
             order = f", {n}" if n != 1 else ""
             text = f"dt({text}{order})" if x == fields.t else f"d({text}, {x}{order})"
-        return text
+        return str(text)
 
     def _print_Function(self, e: sp.Expr) -> str:
         if isinstance(e, (Unknown, Data)):
@@ -361,6 +367,43 @@ class _Unparser(StrPrinter):  # type: ignore[misc]  # sympy is untyped
     def _print_Float(self, e: sp.Float) -> str:
         return repr(float(e))
 
+    def _print_Mul(self, e: sp.Mul) -> str:
+        """Factor by factor, sums and numbers last: read from the left, nothing is multiplied out."""
+        number, rest = e.as_coeff_Mul()
+        factors = sorted(sp.Mul.make_args(rest), key=lambda f: (f.is_Add, sp.default_sort_key(f)))
+        divided = [f for f in factors if f.is_Pow and f.exp.is_Rational and f.exp.is_negative]
+        kept = [f for f in factors if f not in divided]
+        text = "*".join(self._factor(f) for f in kept) or "1"
+        text += "".join(f"/{self._factor(f.base**-f.exp)}" for f in divided)
+        if number == 1:
+            return text
+        if number == -1 and not (kept and kept[0].is_Add):
+            return f"-{text}"
+        if number.is_Float:
+            return f"{text}*{self._factor(number)}"
+        return (
+            text
+            + (f"*{self._factor(sp.Integer(number.p))}" if number.p != 1 else "")
+            + (f"/{number.q}" if number.q != 1 else "")
+        )
+
+    def _print_Pow(self, e: sp.Pow, rational: bool = False) -> str:
+        if e.exp.is_Rational and e.exp.is_negative:
+            return f"1/{self._factor(e.base**-e.exp)}"
+        if e.exp == sp.Rational(1, 2):
+            return f"sqrt({self._print(e.base)})"
+        return f"{self._factor(e.base, power=True)}**{self._factor(e.exp, power=True)}"
+
+    def _factor(self, e: sp.Expr, power: bool = False) -> str:
+        bare = (
+            e.is_Symbol
+            or e.is_Function
+            or isinstance(e, sp.Derivative)
+            or (e.is_Number and e.is_nonnegative and (e.is_Integer or e.is_Float))
+        )
+        bare = bare or (e.is_Pow and not power and not e.exp.is_negative)
+        return self._print(e) if bare else f"({self._print(e)})"
+
     def _print_Exp1(self, e: sp.Expr) -> str:
         return "exp(1)"
 
@@ -375,7 +418,9 @@ def unparse_boundary(pde: PDE) -> Any:
     """The boundary as the text or table that `parse` reads."""
 
     def word(b: Any) -> str:
-        return {"NoFlux": "no-flux", "Periodic": "periodic"}.get(type(b).__name__) or f"dirichlet({getattr(b, 'value', 0):g})"
+        return {"NoFlux": "no-flux", "Periodic": "periodic"}.get(
+            type(b).__name__
+        ) or f"dirichlet({getattr(b, 'value', 0):g})"
 
     if isinstance(pde.boundary, Boundary):
         return word(pde.boundary)

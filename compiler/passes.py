@@ -76,4 +76,3 @@ def optimise(graph: nx.DiGraph) -> tuple[tuple[str, nx.DiGraph], ...]:
         verify(graph)
         stages.append((name, graph))
     return tuple(stages)
-

@@ -108,7 +108,11 @@ class _Printer:
             above, below = above[1:], [sp.Integer(number.q), *below]
         text = " * ".join(self.code(f, _POWER) for f in above) or "1"
         if below:
-            text += " / " + (self.code(below[0], _POWER) if len(below) == 1 else f"({' * '.join(self.code(f, _POWER) for f in below)})")
+            text += " / " + (
+                self.code(below[0], _POWER)
+                if len(below) == 1
+                else f"({' * '.join(self.code(f, _POWER) for f in below)})"
+            )
         return text, _PRODUCT
 
     def _pow(self, e: sp.Expr) -> tuple[str, int]:

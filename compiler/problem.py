@@ -9,6 +9,7 @@ the data. The flux form is primitive: nothing is expanded, and a term of any oth
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -201,9 +202,7 @@ class _Collector:
                 )
             kappa = kappas.pop()
             if kappa != 0:
-                finished.append(
-                    FluxTerm(term.operator, kappa, term.flux, term.diffusivity, term.slots, term.own)
-                )
+                finished.append(FluxTerm(term.operator, kappa, term.flux, term.diffusivity, term.slots, term.own))
         return tuple(finished), sp.Add(*self.pointwise)
 
     def _order(self, derivative: sp.Derivative, quoted: sp.Expr) -> Order:
@@ -236,8 +235,8 @@ class _Collector:
             return
         else:
             factors = [forms[f][1] for f in sp.Mul.make_args(e) if f in forms]
-            own = next((operator for operator in factors if m in dict(operator)), None)
-        if own is None or m not in dict(own):
+            own = next((operator for operator in factors if m in dict(operator)), ())
+        if m not in dict(own):
             raise UnsupportedTermError(
                 f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
                 f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
@@ -303,7 +302,7 @@ def _quotient(flux: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     quotients = []
     for part in sp.Add.make_args(flux):
         power = sp.Mul(*(f for f in sp.Mul.make_args(part) if f == s or (f.is_Pow and f.base == s)))
-        if power == 1 or not (power / s).as_base_exp()[1].is_nonnegative and power != s:
+        if power == 1 or (not (power / s).as_base_exp()[1].is_nonnegative and power != s):
             return None
         quotients.append(part / s)
     return sp.Add(*quotients)
@@ -382,7 +381,7 @@ def _differentiated(e: sp.Expr) -> set[sp.Symbol]:
 
 def _unique_parameters(expressions: Iterable[sp.Expr]) -> tuple[Parameter, ...]:
     found = sorted({s for e in expressions for s in e.free_symbols if isinstance(s, Parameter)}, key=str)
-    for a, b in zip(found, found[1:], strict=False):
+    for a, b in itertools.pairwise(found):
         if a.name == b.name:
             raise DeclarationError(f"parameter {a.name} is declared twice, with values {a.value} and {b.value}")
     return tuple(found)

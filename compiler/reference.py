@@ -36,10 +36,14 @@ class Reference:
         u0 = np.asarray(u, dtype=np.float64)
         closed = self._closed(u0, odd=True)
         f = self.right_hand_side(closed.shape[2:], self._closed_data(data, u0.shape))
-        return f(closed)[self._nodes(u0.shape[2:])]
+        rate: np.ndarray = f(closed)[self._nodes(u0.shape[2:])]
+        return rate
 
     def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> Any:
-        shape = tuple(n - len(range(a.closed(0)[0], 0, 2)) - len(range(0, a.closed(0)[1], 2)) for n, a in zip(closed_shape, self.system.axes, strict=True))
+        shape = tuple(
+            n - len(range(a.closed(0)[0], 0, 2)) - len(range(0, a.closed(0)[1], 2))
+            for n, a in zip(closed_shape, self.system.axes, strict=True)
+        )
         context = Context(self.system.axes, shape, self.scalars)
         name = str(self.system.problem.unknown.func)
         mask = np.zeros(closed_shape)
@@ -76,5 +80,7 @@ class Reference:
         return u
 
     def _nodes(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
-        inner = tuple(slice(-a.closed(0)[0] // 2, -a.closed(0)[0] // 2 + n) for a, n in zip(self.system.axes, shape, strict=True))
+        inner = tuple(
+            slice(-a.closed(0)[0] // 2, -a.closed(0)[0] // 2 + n) for a, n in zip(self.system.axes, shape, strict=True)
+        )
         return (slice(None), slice(None), *inner)

@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
 import scipy.sparse
@@ -37,7 +37,7 @@ Taps = tuple[tuple[int, Fraction], ...]
 MAX_ORDER = 8
 
 
-@lru_cache(maxsize=None)
+@cache
 def derive(order: int, location: int, accuracy: int) -> Taps:
     """The shortest symmetric stencil for ∂ᵐ at distance `location` half cells from the nodes.
 
@@ -47,7 +47,9 @@ def derive(order: int, location: int, accuracy: int) -> Taps:
     if accuracy not in (2, 4):
         raise DiscretisationError(f"FiniteDifference(order={accuracy}): derived for orders 2 and 4")
     if order > MAX_ORDER:
-        raise DiscretisationError(f"a derivative of order {order} inside a flux; stencils are derived up to {MAX_ORDER}")
+        raise DiscretisationError(
+            f"a derivative of order {order} inside a flux; stencils are derived up to {MAX_ORDER}"
+        )
     if order == 0 and location == 0:
         return ((0, Fraction(1)),)
     count = order + 1 if (order + location) % 2 == 0 else order + 2
@@ -132,7 +134,7 @@ class Stencil:
         for product in self.products:
             groups.setdefault(tuple(m % 2 for m in product.orders), []).append(product)
         if len(groups) == 1:
-            return {key: self for key in groups}
+            return dict.fromkeys(groups, self)
         return {key: Stencil(tuple(group), self.source, self.target, self.axes) for key, group in groups.items()}
 
     @property
@@ -174,7 +176,9 @@ class Stencil:
                 if zero_sum and key == centre:
                     continue
                 members = [j for j in kernel if tuple(map(abs, j)) == key]
-                signs = {j: math.prod(1 if i >= 0 else (-1) ** m for i, m in zip(j, flips, strict=True)) for j in members}
+                signs = {
+                    j: math.prod(1 if i >= 0 else (-1) ** m for i, m in zip(j, flips, strict=True)) for j in members
+                }
                 pattern = {**signs, centre: -len(members)} if zero_sum else signs
                 found.append(Orbit(kernel[max(members)], tuple(sorted(pattern.items()))))
         return found
@@ -183,22 +187,25 @@ class Stencil:
 
     def apply(self, u: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
         """K u; `u` holds the closed domain in its last axes, `shape` counts the nodes."""
-        return sum(
+        parts = (
             self._along(u, [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)])
             * number(self.scale(p), values)
             for p in self.products
         )
+        total: np.ndarray = np.sum(list(parts), axis=0)
+        return total
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
         """K* v = KᵀW v, for K acting on values of the given parity."""
         for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)):
             weight = axis.weights(self.target[a], n)
             v = v * weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
-        result = sum(
+        parts = [
             self._along(v, [self._matrix(a, p.taps[a], n, parity[a]).T for a, n in enumerate(shape)])
             * number(self.scale(p), values)
             for p in self.products
-        )
+        ]
+        result: np.ndarray = np.sum(parts, axis=0)
         for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)):  # ⟨·,·⟩ = Σ over the nodes, each once
             weight = axis.weights(self.source[a], n)
             result = result / weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
@@ -209,7 +216,7 @@ class Stencil:
             axis = u.ndim - self.dimension + a
             moved = np.moveaxis(u, axis, 0)
             flat = matrix @ moved.reshape(moved.shape[0], -1)
-            u = np.moveaxis(flat.reshape((matrix.shape[0],) + moved.shape[1:]), 0, axis)
+            u = np.moveaxis(flat.reshape((matrix.shape[0], *moved.shape[1:])), 0, axis)
         return u
 
     def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
@@ -247,7 +254,9 @@ def squared_norm(stencil: Stencil) -> tuple[sp.Expr, bool]:
         return rational(bound), is_exact
     norms = []
     for product in stencil.products:
-        single = Stencil((Product(sp.S.One, product.orders, product.taps),), stencil.source, stencil.target, stencil.axes)
+        single = Stencil(
+            (Product(sp.S.One, product.orders, product.taps),), stencil.source, stencil.target, stencil.axes
+        )
         norms.append(sp.Abs(product.coefficient) * sp.sqrt(rational(single.symbol_squared().supremum()[0])))
     return sp.Add(*norms) ** 2, False
 
@@ -349,7 +358,7 @@ class Polynomial:
                     boxes.append(half)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _chebyshev(n: int) -> tuple[int, ...]:
     if n < 2:
         return ((1,), (0, 1))[n]
@@ -358,7 +367,7 @@ def _chebyshev(n: int) -> tuple[int, ...]:
     return tuple(x - y for x, y in itertools.zip_longest(twice, b, fillvalue=0))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _to_bernstein(degree: int) -> np.ndarray:
     """The matrix from powers of c on [−1, 1] to Bernstein coefficients on [0, 1]."""
     shift = np.full((degree + 1, degree + 1), Fraction(0), dtype=object)  # c = 2x − 1
@@ -369,7 +378,8 @@ def _to_bernstein(degree: int) -> np.ndarray:
     for i in range(degree + 1):
         for q in range(i + 1):
             basis[i, q] = Fraction(math.comb(i, q), math.comb(degree, q))
-    return basis @ shift
+    product: np.ndarray = basis @ shift
+    return product
 
 
 def _along_axis(array: np.ndarray, a: int, matrix: np.ndarray) -> np.ndarray:

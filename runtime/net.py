@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 @strict
-def compile(  # noqa: A001 (the public name)
+def compile(
     pde: PDE,
     grid: Grid | None = None,
     space: FiniteDifference | None = None,
@@ -54,7 +54,12 @@ def compile(  # noqa: A001 (the public name)
     grid, space = grid or Grid(), space or FiniteDifference()
     listed = [trainable] if isinstance(trainable, str) else list(trainable)
     compiled = compile_pde(pde, grid, space, scheme, listed, bool(shared), guarantee, unstable)
-    options = {"trainable": [str(w) for w in listed], "shared": bool(shared), "guarantee": guarantee, "unstable": unstable}
+    options = {
+        "trainable": [str(w) for w in listed],
+        "shared": bool(shared),
+        "guarantee": guarantee,
+        "unstable": unstable,
+    }
     return Net(compiled, pde, grid, space, scheme, options)
 
 
@@ -71,7 +76,9 @@ class Net:
 
     def __repr__(self) -> str:
         governing = self.stability[self.stability.governing]
-        return f"<Net {self.name}: {self.architecture}, {self.scheme.steps} steps, {governing.notion} {governing.status}>"
+        return (
+            f"<Net {self.name}: {self.architecture}, {self.scheme.steps} steps, {governing.notion} {governing.status}>"
+        )
 
     @property
     def name(self) -> str:
@@ -122,8 +129,11 @@ class Net:
         """The specification as a table, such as stands in TOML."""
         return to_table(self.pde, self.grid, self.space, self.scheme, self.options)
 
-    def save(self, folder: str | Path, module: Any = None) -> Path:
-        """Write source, specification, weights and certificate; `module` is a trained one (default: fresh)."""
+    def save(self, folder: str | Path, module: Any = None, train: dict[str, Any] | None = None) -> Path:
+        """Write source, specification, weights and certificate.
+
+        `module` is a trained one (default: fresh), `train` the [train] table it was trained with.
+        """
         from safetensors.torch import save
 
         from .load import write_atomic
@@ -140,7 +150,7 @@ class Net:
             "certificate": module.certificate(),
         }
         write_atomic(folder / "net.py", self.source)
-        write_atomic(folder / "spec.toml", write_toml(self.spec()))
+        write_atomic(folder / "spec.toml", write_toml({**self.spec(), **({"train": train} if train else {})}))
         write_atomic(folder / "weights.safetensors", weights)
         write_atomic(folder / "certificate.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return folder
@@ -184,7 +194,9 @@ def load(folder: str | Path) -> Saved:
         record = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
         expected = {key: record[key] for key in ("format", "source", "weights", "certificate")}
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}: {Path(str(error.filename)).name} is missing; save the network again") from None
+        raise CheckpointError(
+            f"{folder}: {Path(str(error.filename)).name} is missing; save the network again"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/certificate.json is damaged ({error}); save the network again") from None
     from .spec import read_spec
@@ -196,7 +208,9 @@ def load(folder: str | Path) -> Saved:
             f"another version. Restore it, or import it yourself if you trust it"
         )
     if _digest(weights) != expected["weights"]:
-        raise CheckpointError(f"{folder}/weights.safetensors was changed after saving: its certificate is stale; save again")
+        raise CheckpointError(
+            f"{folder}/weights.safetensors was changed after saving: its certificate is stale; save again"
+        )
     try:
         state = read(weights)
         saved = Saved(net, state, expected["certificate"])
@@ -204,7 +218,9 @@ def load(folder: str | Path) -> Saved:
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder}/weights.safetensors does not fit the network: {error}") from None
     if json.loads(json.dumps(recomputed)) != expected["certificate"]:
-        raise CheckpointError(f"{folder}/certificate.json does not hold for the weights beside it; save the network again")
+        raise CheckpointError(
+            f"{folder}/certificate.json does not hold for the weights beside it; save the network again"
+        )
     return saved
 
 

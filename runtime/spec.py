@@ -24,7 +24,7 @@ from ..compiler.discretise import FiniteDifference
 from ..compiler.errors import PdeloomError, SpecError, suggest
 from ..compiler.grid import Grid
 from ..compiler.parse import parse, unparse, unparse_boundary
-from ..compiler.problem import PDE
+from ..compiler.problem import PDE, canonical
 from ..compiler.schemes import Scheme, find_scheme
 
 
@@ -79,7 +79,7 @@ class TrainTable(_Table):
     batch: int = Field(16, ge=1)
     patch: int = Field(64, ge=4)
     sigma: float = Field(25 / 255, gt=0)
-    rate: float = Field(0.02, gt=0)
+    rate: float = Field(0.05, gt=0)
     seed: int = Field(0, ge=0)
     out: str = "out/train"
     save_every: int = Field(100, ge=1)
@@ -149,20 +149,28 @@ def check_spec(table: dict[str, Any], where: str) -> Spec:
     except SpecError:
         raise
     except PdeloomError as error:
-        key = {"ParseError": "pde.equation", "BoundaryError": "pde.boundary", "SchemeError": "scheme"}.get(type(error).__name__)
+        key = {"ParseError": "pde.equation", "BoundaryError": "pde.boundary", "SchemeError": "scheme"}.get(
+            type(error).__name__
+        )
         raise SpecError(f"{where}: {f'[{key}] ' if key else ''}{error}") from None
     return spec
 
 
 def _explain(error: ValidationError, table: dict[str, Any]) -> str:
     first = error.errors()[0]
-    location = [str(part) for part in first["loc"] if not str(part).endswith(("]", "Table")) and part not in ("float", "str")]
+    location = [
+        str(part) for part in first["loc"] if not str(part).endswith(("]", "Table")) and part not in ("float", "str")
+    ]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         model: Any = Spec
         for part in location[:-1]:
             annotation = model.model_fields[part].annotation if part in model.model_fields else None
-            models = [m for m in (annotation, *getattr(annotation, "__args__", ())) if isinstance(m, type) and issubclass(m, BaseModel)]
+            models = [
+                m
+                for m in (annotation, *getattr(annotation, "__args__", ()))
+                if isinstance(m, type) and issubclass(m, BaseModel)
+            ]
             model = models[0] if models else ParameterTable
         return f"unknown key {key}; {suggest(location[-1], model.model_fields)}"
     if first["type"] == "missing":
@@ -172,8 +180,6 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
 
 def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, options: dict[str, Any]) -> dict[str, Any]:
     """The specification of a network as a TOML-ready table, read back by `check_spec` without loss."""
-    from ..compiler import canonical
-
     problem = canonical(pde)
     bounds = {str(f.func): getattr(f.func, "bounds", None) for f in problem.data}
     listed: Any = {k: list(b) for k, b in bounds.items() if b is not None} if any(bounds.values()) else list(bounds)
@@ -190,7 +196,9 @@ def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, opti
         },
         "parameters": {p.name: {"value": p.value, "positive": bool(p.is_positive)} for p in problem.parameters},
         "grid": {
-            "spacing": [float(h) for h in grid.spacing] if isinstance(grid.spacing, (tuple, list)) else float(grid.spacing),
+            "spacing": [float(h) for h in grid.spacing]
+            if isinstance(grid.spacing, (tuple, list))
+            else float(grid.spacing),
             **({"shape": list(grid.shape)} if grid.shape else {}),
             "centering": grid.centering,
         },

@@ -118,7 +118,7 @@ def scheme(name: str) -> Callable[[S], S]:
         if SCHEMES.get(name, cls).__qualname__ != cls.__qualname__:
             raise SchemeError(f"@scheme({name!r}): the name is taken by {SCHEMES[name].__name__}")
         cls.name = name
-        cls.__init__ = strict(cls.__init__)  # type: ignore[misc]
+        cls.__init__ = strict(cls.__init__)  # type: ignore[method-assign]
         SCHEMES[name] = cls
         return cls
 

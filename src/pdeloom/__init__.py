@@ -76,7 +76,7 @@ _ROOMS = {
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605 (the names are those of the table)
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,63 @@
+"""Checkpoints: one safetensors file with weights and optimiser state, and its record as JSON in the header.
+
+One file, written atomically, cannot disagree with itself. Reading it runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..compiler.errors import CheckpointError
+from .load import write_atomic
+
+
+def write_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, record: dict[str, Any]) -> None:
+    """Write weights, optimiser state and record."""
+    tensors = {f"weights/{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    scalars: dict[str, Any] = {}
+    for index, state in optimiser.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser/{index}/{key}"] = value.detach().cpu().contiguous()
+            else:
+                scalars[f"{index}/{key}"] = value
+    header = {"record": json.dumps({**record, "optimiser": scalars})}
+    write_atomic(path, save(tensors, metadata=header))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a checkpoint, None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            record: dict[str, Any] = json.loads(file.metadata()["record"])
+            return record
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it to start the run again") from None
+
+
+def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
+    """Put weights and, if given, optimiser state back; the record is read by `read_record`."""
+    record = read_record(path) or {}
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        module.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} holds the weights of another network: {error}") from None
+    if optimiser is None:
+        return
+    state: dict[int, dict[str, Any]] = {}
+    values = {k.removeprefix("optimiser/"): v for k, v in tensors.items() if k.startswith("optimiser/")}
+    for key, value in {**values, **record["optimiser"]}.items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,156 @@
+"""The command line. Heavy imports wait until a command needs them, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from .net import Net
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Compile a PDE into the neural network that it is.")
+SpecPath = Annotated[Path, typer.Argument(help="A TOML specification.", show_default=False)]
+
+
+@app.command("compile")
+def compile_(spec: SpecPath, output: Annotated[Path, typer.Option("-o", "--output")] = Path("net.py")) -> None:
+    """Write the emitted torch module."""
+    from .load import write_atomic
+
+    net = _net(spec)
+    write_atomic(output, net.source)
+    typer.echo(f"{output}: {net!r}")
+
+
+@app.command()
+def inspect(
+    spec: SpecPath, html: Annotated[Path | None, typer.Option(help="Write a report page instead.")] = None
+) -> None:
+    """Show the graph, the architecture and the stability table."""
+    net = _net(spec)
+    if html is not None:
+        typer.echo(f"{net.report(html)}")
+        return
+    typer.echo(f"{net.explain()}\n\n{net.dump()}\n\n{net.stability}")
+
+
+@app.command()
+def check(spec: SpecPath) -> None:
+    """Print the stability table; exit 1 if the governing notion is refuted."""
+    from .spec import read_spec
+
+    read = read_spec(spec)
+    judged = _net_of(read.model_copy(update={"compile": read.compile.model_copy(update={"unstable": "allow"})}))
+    typer.echo(str(judged.stability))
+    if judged.stability[judged.stability.governing].status == "refuted":
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(spec: SpecPath, resume: Annotated[bool, typer.Option(help="Go on with a run that is there.")] = True) -> None:
+    """Train the network as its spec says; run again to resume."""
+    from ..compiler.errors import SpecError, TrainingError
+    from .fit import fit
+    from .spec import read_spec
+
+    read = read_spec(spec)
+    if read.train is None:
+        raise SpecError(f"{spec}: no [train] table; add one, such as [train] data = 'skimage'")
+    options = read.train.model_dump()
+    out = Path(options["out"])
+    if not resume and (out / "last.safetensors").exists():
+        raise TrainingError(f"{out} holds a run already; delete it, choose another out, or drop --no-resume")
+    net = _net_of(read)
+    fitted = fit(net.module(), **options)
+    net.save(out, fitted.module, train=options)
+    certificate = f"{fitted.certificate['notion']} {fitted.certificate['status']}"
+    typer.echo(f"{out}: {fitted.steps} steps, validation {fitted.best_psnr:.2f} dB, {certificate}")
+
+
+@app.command()
+def evaluate(run: Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]) -> None:
+    """Score a trained network on images it was not trained on."""
+    from .data import load_images
+    from .metrics import score
+    from .net import load
+    from .spec import read_spec
+
+    saved = load(run)
+    options = read_spec(run / "spec.toml").train
+    data, sigma = (options.data, options.sigma) if options else ("skimage", 25 / 255)
+    images = load_images(data, held_out=True)
+    noisy, denoised = score(lambda u: u, images, sigma), score(saved.module(), images, sigma)
+    _table(
+        f"{len(images)} held-out images, σ = {sigma * 255:g}/255",
+        ("", "PSNR dB", "SSIM", "ms/megapixel"),
+        [
+            ("noisy", f"{noisy.psnr:.2f}", f"{noisy.ssim:.4f}", ""),
+            (saved.net.name, f"{denoised.psnr:.2f}", f"{denoised.ssim:.4f}", f"{denoised.ms_per_megapixel:.0f}"),
+        ],
+    )
+
+
+@app.command()
+def schemes() -> None:
+    """List the time schemes."""
+    from ..compiler.schemes import SCHEMES
+
+    rows = [(name, cls.formula, cls.architecture, cls.citation) for name, cls in sorted(SCHEMES.items())]
+    _table("time schemes", ("name", "step", "network", "source"), rows)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to put everything.")] = Path("out/demo"),
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 1200,
+) -> None:
+    """Perona–Malik as a ResNet, trained on real images and compared with the classics."""
+    from .demo import run
+
+    run(out, steps)
+
+
+def _net(spec: Path) -> Net:
+    from .spec import read_spec
+
+    return _net_of(read_spec(spec))
+
+
+def _net_of(spec: Any) -> Net:
+    from .net import from_spec
+
+    return from_spec(spec)
+
+
+def _table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point: a user's error is one line and exit 2; Ctrl-C says how to go on."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; run the same command again to resume", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from ..compiler.errors import PdeloomError
+
+        if not isinstance(error, PdeloomError):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""One self-contained HTML page: the PDE, the stencils, the graph drawn, the stability table, the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from ..compiler import notation
+from ..compiler.stability import own_stencils
+from ..templates import environment
+from .load import write_atomic
+
+if TYPE_CHECKING:
+    from .net import Net
+
+_COLOURS = {
+    "input": "#dfe7f3",
+    "stencil": "#cfe8cf",
+    "adjoint stencil": "#f6d9b8",
+    "flux": "#f3c9d3",
+    "combination": "#e4dcf5",
+}
+
+
+def write_report(net: Net, path: Path, module: Any = None) -> Path:
+    """Write the page; with a trained `module` its certificate is shown beside the initial one."""
+    compiled = net.compiled
+    stencils = [
+        {"label": label, "taps": [(str(tuple(i / 2 for i in j)), notation.show(w)) for j, w in K.taps().items()]}
+        for label, K in own_stencils(compiled.system)
+    ]
+    page = (
+        environment(html=True)
+        .get_template("report/report.html.j2")
+        .render(
+            net=net,
+            equation=notation.show_equation(compiled.problem),
+            boundary=notation.show_boundary(compiled.problem),
+            method=compiled.system.method,
+            spacing=", ".join(f"{float(a.spacing):g}" for a in compiled.system.axes),
+            stencils=list({s["label"]: s for s in stencils}.values()),
+            graph=draw(net.graph),
+            legend=_COLOURS,
+            report=net.stability,
+            certificate=None if module is None else module.certificate(),
+            source=net.source,
+            dump=net.dump(),
+        )
+    )
+    write_atomic(path, page)
+    return path
+
+
+def draw(graph: nx.DiGraph) -> str:
+    """The graph as SVG, layer by layer from the state on top to the new state at the bottom."""
+    layers = [sorted(layer, key=list(graph).index) for layer in nx.topological_generations(graph)]
+    width, height, gap_x, gap_y = 150, 40, 20, 34
+    columns = max(map(len, layers))
+    total = columns * (width + gap_x)
+    place = {}
+    order: dict[str, float] = {}
+    for row, layer in enumerate(layers):
+        layer.sort(key=lambda n: sum(order[a] for a in graph.predecessors(n)) / max(1, graph.in_degree(n)))
+        for i, name in enumerate(layer):
+            x = total / 2 + (i - (len(layer) - 1) / 2) * (width + gap_x)
+            order[name], place[name] = x, (x, gap_y + row * (height + gap_y))
+    bottom = len(layers) * (height + gap_y) + gap_y
+    size = f'viewBox="0 0 {total:.0f} {bottom}" width="{min(total, 900):.0f}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>']
+    for a, b in graph.edges:
+        (x1, y1), (x2, y2) = place[a], place[b]
+        y1, middle = y1 + height, (y1 + height + y2) / 2
+        curve = f"M{x1:.0f} {y1:.0f} C{x1:.0f} {middle:.0f} {x2:.0f} {middle:.0f} {x2:.0f} {y2:.0f}"
+        parts.append(f'<path d="{curve}" fill="none" stroke="#999"/>')
+    for name, (x, y) in place.items():
+        kind = graph.nodes[name]["op"].kind
+        box = f'x="{x - width / 2:.0f}" y="{y}" width="{width}" height="{height}" rx="6"'
+        parts.append(f'<rect {box} fill="{_COLOURS.get(kind, "#eee")}" stroke="#666"/>')
+        parts.append(f'<text x="{x:.0f}" y="{y + 17}" text-anchor="middle" font-size="13">{name}</text>')
+        parts.append(f'<text x="{x:.0f}" y="{y + 32}" text-anchor="middle" font-size="10" fill="#555">{kind}</text>')
+    return "\n".join([*parts, "</svg>"])

@@ -1,0 +1,5 @@
+"""`python -m pdeloom`."""
+
+from .runtime.cli import main
+
+main()
