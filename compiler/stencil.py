@@ -16,6 +16,7 @@ coefficients in the variables cos θ.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -311,7 +312,7 @@ class Polynomial:
         """An upper bound of the maximum on [−1, 1]^d, and whether it is attained (then it is the maximum).
 
         The largest Bernstein coefficient bounds a polynomial; one at a vertex is a value of it. Boxes are
-        halved until the bound is within `tolerance` of a value, relative.
+        halved until the bound is within `tolerance` of a value, relative, or their number runs out.
         """
         total, is_exact = Fraction(0), True
         for part in self._additive():
@@ -343,19 +344,22 @@ class Polynomial:
             array[powers] += c
         for a, degree in enumerate(degrees):
             array = _along_axis(array, a, _to_bernstein(degree))
-        best, bound, boxes = max(_vertices(array)), None, [array]
-        while True:
-            top = max(boxes, key=lambda b: b.max())
-            bound = top.max()
+        best, count = max(_vertices(array)), itertools.count()
+        heap = [(-array.max(), next(count), array)]
+        for _ in range(_SUBDIVISIONS):
+            bound = -heap[0][0]
             if bound <= best:
                 return best, True
             if bound - best <= Fraction(tolerance) * abs(bound):
-                return bound, False
-            boxes = [b for b in boxes if b is not top]
-            for half in _halves(top, int(np.argmax(top.shape))):
+                break
+            _, _, top = heapq.heappop(heap)
+            for half in _halves(top, _steepest(top)):
                 best = max(best, *_vertices(half))
-                if half.max() > best or half.max() == best:
-                    boxes.append(half)
+                heapq.heappush(heap, (-half.max(), next(count), half))
+        return -heap[0][0], False
+
+
+_SUBDIVISIONS = 200
 
 
 @cache
@@ -384,6 +388,12 @@ def _to_bernstein(degree: int) -> np.ndarray:
 
 def _along_axis(array: np.ndarray, a: int, matrix: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.tensordot(matrix, array, axes=(1, a)), 0, a)
+
+
+def _steepest(array: np.ndarray) -> int:
+    """The axis along which the coefficients change most: the one to halve."""
+    changes = [abs(np.diff(array, axis=a)).max() if n > 1 else 0 for a, n in enumerate(array.shape)]
+    return changes.index(max(changes))
 
 
 def _vertices(array: np.ndarray) -> list[Fraction]:

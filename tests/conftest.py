@@ -1,0 +1,9 @@
+"""Make the zoo importable, and keep torch to two threads so that results do not depend on the machine."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(2)

@@ -1,0 +1,97 @@
+"""The PDEs every test runs through: diffusions in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+from sympy import Eq
+
+import pdeloom as loom
+from pdeloom.compiler.nonlinearity import DIFFUSIVITIES
+
+VALUES = {"lam": 0.3, "eps": 0.2, "kappa": 2.0}
+X = loom.coordinates("x")
+V = loom.field("v", X)
+x, y = loom.coordinates("x y")
+U = loom.field("u", x, y)
+x3, y3, z3 = loom.coordinates("x y z")
+W = loom.field("w", x3, y3, z3)
+LAM = loom.parameter("lam", 0.3, positive=True)
+ALPHA = loom.parameter("alpha", 0.4)
+A = loom.data("a", x, y, bounds=(0, 2))
+
+
+def diffusivity(name: str) -> Any:
+    return loom.diffusivity(name, *(loom.parameter(p, VALUES[p], positive=True) for p in DIFFUSIVITIES[name][0]))
+
+
+def separable(g: Any, u: Any, *axes: Any) -> Any:
+    return sp.Add(*(loom.d(g(loom.d(u, a) ** 2) * loom.d(u, a), a) for a in axes))
+
+
+def isotropic(g: Any, u: Any) -> Any:
+    return loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u))
+
+
+_g = diffusivity("perona-malik")
+_curvature = loom.d(V, X, 2) + ALPHA * loom.d(V, X)
+EQUATIONS: dict[str, Any] = {
+    "heat 1d": Eq(loom.dt(V), loom.laplacian(V)),
+    "heat 2d": Eq(loom.dt(U), 0.5 * loom.laplacian(U)),
+    "heat 3d": Eq(loom.dt(W), loom.laplacian(W)),
+    "perona-malik 1d": Eq(loom.dt(V), isotropic(_g, V)),
+    "perona-malik 2d": Eq(loom.dt(U), isotropic(_g, U)),
+    "perona-malik 3d": Eq(loom.dt(W), isotropic(_g, W)),
+    "separable 2d": Eq(loom.dt(U), separable(_g, U, x, y)),
+    "separable 3d": Eq(loom.dt(W), separable(_g, W, x3, y3, z3)),
+    "fourth order 1d": Eq(loom.dt(V), -loom.d(_g(loom.d(V, X, 2) ** 2) * loom.d(V, X, 2), X, 2)),
+    "biharmonic 2d": Eq(loom.dt(U), -loom.laplacian(_g(loom.norm2(loom.laplacian(U))) * loom.laplacian(U))),
+    "mixed operator 1d": loom.gradient_flow(LAM**2 / 2 * sp.log(1 + _curvature**2 / LAM**2), V),
+    "coefficient 2d": Eq(loom.dt(U), loom.div(A * loom.grad(U))),
+    "coefficient and g 2d": Eq(loom.dt(U), loom.div(A * _g(loom.norm2(loom.grad(U))) * loom.grad(U))),
+    "odd flux 1d": Eq(loom.dt(V), loom.d(sp.tanh(loom.d(V, X)), X)),
+    "one-sided flux 1d": Eq(loom.dt(V), loom.d(sp.exp(loom.d(V, X)), X)),
+    "reaction 2d": Eq(loom.dt(U), loom.laplacian(U) + 0.1 * (A - U)),
+    "porous 2d": Eq(loom.dt(U), loom.div((1 + U**2) * loom.grad(U))),
+}
+EQUATIONS |= {f"{name} 2d": Eq(loom.dt(U), isotropic(diffusivity(name), U)) for name in DIFFUSIVITIES if name != "linear"}
+REACTING = {"reaction 2d"}
+DIFFUSIONS = sorted(set(EQUATIONS) - REACTING)
+BOUNDARIES: dict[str, Any] = {"no-flux": loom.NoFlux(), "dirichlet": loom.Dirichlet(0), "periodic": loom.Periodic()}
+
+
+def dimension(name: str) -> int:
+    return int(next(word for word in name.split() if word[0].isdigit())[0])
+
+
+def axes(name: str) -> tuple[Any, ...]:
+    return ((X,), (x, y), (x3, y3, z3))[dimension(name) - 1]
+
+
+def mixed_boundary(name: str) -> dict[Any, Any]:
+    """Dirichlet and no-flux on the two sides of the first axis, periodic on the others."""
+    first, *others = axes(name)
+    return {first: (loom.Dirichlet(0), loom.NoFlux()), **dict.fromkeys(others, loom.Periodic())}
+
+
+def boundary(name: str, kind: str) -> Any:
+    return mixed_boundary(name) if kind == "mixed" else BOUNDARIES[kind]
+
+
+def pde(name: str, kind: str = "no-flux") -> Any:
+    return loom.PDE(EQUATIONS[name], boundary=boundary(name, kind))
+
+
+def network(name: str, kind: str = "no-flux", order: int = 2, steps: int = 3, tau: Any = 1e-3, h: Any = 0.5, **options: Any) -> Any:
+    """A compiled network with a small fixed step, stable or not."""
+    centering = options.pop("centering", "vertex")
+    grid = loom.Grid(h, centering=centering)
+    space = loom.FiniteDifference(order)
+    return loom.compile(
+        pde(name, kind), grid=grid, space=space, scheme=loom.ForwardEuler(steps, tau), unstable="allow", **options
+    )
+
+
+def compiles(name: str, order: int) -> bool:
+    return True
