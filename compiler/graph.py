@@ -70,12 +70,17 @@ class Value:
         return self._combine((-1,))
 
 
-def rebuild(graph: nx.DiGraph, visit: Callable[[Builder, Op, tuple[str, ...], str], str]) -> nx.DiGraph:
-    """Copy a graph node by node; `visit(builder, op, arguments, hint)` adds what replaces a node."""
+def rebuild(
+    graph: nx.DiGraph,
+    visit: Callable[[Builder, Op, tuple[str, ...], str], str],
+    keep: Callable[[str, Op], bool] = lambda name, op: True,
+) -> nx.DiGraph:
+    """Copy the nodes to `keep` one by one, in order; `visit(builder, op, arguments, hint)` adds what replaces each."""
     builder = Builder(graph.graph["axes"])
     renamed: dict[str, str] = {}
     for name, node in graph.nodes.items():
-        renamed[name] = visit(builder, node["op"], tuple(renamed[a] for a in node["args"]), node["hint"])
+        if keep(name, node["op"]):
+            renamed[name] = visit(builder, node["op"], tuple(renamed[a] for a in node["args"]), node["hint"])
     return builder.finish(renamed[graph.graph["output"]])
 
 

@@ -209,7 +209,7 @@ def _limit(g: sp.Expr, x: sp.Symbol) -> sp.Expr:
 
 
 def _maximise(
-    f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool, tolerance: float = 1e-9, budget: int = 3000
+    f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool, tolerance: float = 1e-9, budget: int = 600
 ) -> tuple[float, float]:
     """Branch and bound over |s| ≤ 10³²: (upper bound of f, a point where f comes close to it).
 

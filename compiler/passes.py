@@ -56,8 +56,10 @@ def dead_code(graph: nx.DiGraph) -> nx.DiGraph:
     """Keep what the new state needs, and every input."""
     needed = nx.ancestors(graph, graph.graph["output"]) | {graph.graph["output"]}
 
-    live = graph.subgraph([n for n in graph if n in needed or isinstance(graph.nodes[n]["op"], Input)])
-    return rebuild(live, lambda builder, op, arguments, hint: builder.add(op, *arguments, hint=hint))
+    def visit(builder: Builder, op: Op, arguments: tuple[str, ...], hint: str) -> str:
+        return builder.add(op, *arguments, hint=hint)
+
+    return rebuild(graph, visit, keep=lambda name, op: name in needed or isinstance(op, Input))
 
 
 PIPELINE: tuple[tuple[str, Pass], ...] = (

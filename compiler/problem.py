@@ -174,7 +174,10 @@ class _Collector:
     def add(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
         coefficient, rest = e.as_independent(*self.x, t, as_Add=False) if e.is_Mul else (sp.S.One, e)
         c, e = c * coefficient, rest
-        if isinstance(e, sp.Derivative) and e.expr != self.u:
+        if e.is_Add and not any(m):
+            for part in e.args:
+                self.add(c, m, part, quoted)
+        elif isinstance(e, sp.Derivative) and e.expr != self.u:
             self.add(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
         elif not e.atoms(sp.Derivative):
             if not any(m):
@@ -361,13 +364,10 @@ def _solve_for_time(equation: sp.Eq, u: Unknown) -> tuple[int, sp.Expr]:
 def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
     if not equation.lhs.is_finite and equation.has(sp.nan, sp.zoo, sp.oo):
         raise DeclarationError(f"{equation} contains a division by zero or an infinity")
-    fields = equation.atoms(Unknown, Data)
-    inside = {f: sp.Dummy() for f in fields}
-    stripped = [e.xreplace(inside) for e in equation.args]
+    explicit = _explicit_symbols(equation)
     for s in sorted(equation.free_symbols, key=str):
         if s in coordinates or s == t:
-            explicit = any(s in e.free_symbols - _differentiated(e) for e in stripped)
-            if explicit:
+            if s in explicit:
                 raise UnsupportedTermError(f"{equation}: explicit dependence on {s}; pass it as loom.data(…) instead")
         elif not isinstance(s, Parameter):
             raise DeclarationError(
@@ -375,8 +375,14 @@ def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
             )
 
 
-def _differentiated(e: sp.Expr) -> set[sp.Symbol]:
-    return {s for derivative in e.atoms(sp.Derivative) for s in derivative.variables}
+def _explicit_symbols(e: sp.Basic) -> set[sp.Symbol]:
+    """Symbols that stand in the expression itself, not as arguments of fields or variables of derivatives."""
+    if isinstance(e, (Unknown, Data)):
+        return set()
+    if e.is_Symbol:
+        return {e}
+    arguments = (e.expr,) if isinstance(e, sp.Derivative) else e.args
+    return set().union(*(_explicit_symbols(a) for a in arguments))
 
 
 def _unique_parameters(expressions: Iterable[sp.Expr]) -> tuple[Parameter, ...]:

@@ -15,7 +15,7 @@ from sympy import Eq
 import pdeloom as loom
 from pdeloom.compiler.fields import Unknown
 
-CASES = [c for c in itertools.product(zoo.DIFFUSIONS, ("no-flux", "dirichlet", "periodic", "mixed"), (2, 4))]
+CASES = list(itertools.product(zoo.DIFFUSIONS, ("no-flux", "dirichlet", "periodic", "mixed"), (2, 4)))
 
 
 def shape_of(name):
@@ -76,7 +76,9 @@ def test_the_checkerboard_is_seen(name, order):
 
 @pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "periodic"])
-@pytest.mark.parametrize("name", ["perona-malik 1d", "perona-malik 2d", "fourth order 1d", "biharmonic 2d", "mixed operator 1d"])
+@pytest.mark.parametrize(
+    "name", ["perona-malik 1d", "perona-malik 2d", "fourth order 1d", "biharmonic 2d", "mixed operator 1d"]
+)
 def test_gradient_flows_have_symmetric_jacobians(name, kind, order):
     """f is minus the gradient of an energy, so its Jacobian is symmetric."""
     net = zoo.network(name, kind, order)
@@ -110,7 +112,15 @@ def positions(kind, n, length):
     return h * (np.arange(n) + 0.5), h
 
 
-ORDERED = ["heat 1d", "heat 2d", "perona-malik 1d", "perona-malik 2d", "separable 2d", "fourth order 1d", "biharmonic 2d"]
+ORDERED = [
+    "heat 1d",
+    "heat 2d",
+    "perona-malik 1d",
+    "perona-malik 2d",
+    "separable 2d",
+    "fourth order 1d",
+    "biharmonic 2d",
+]
 AMPLITUDE = sp.Rational(1, 20)  # small enough that 32 nodes resolve the nonlinearity
 ORDERED += ["odd flux 1d", "charbonnier 2d", "porous 2d", "coefficient 2d"]
 
@@ -124,9 +134,13 @@ def test_measured_order(name, kind, order):
         pytest.skip("a coefficient given on the nodes alone is first order on the wall of a Dirichlet boundary")
     axes, lengths = zoo.axes(name), (2.0, 3.0)
     exact = AMPLITUDE * sp.Mul(*(profiles(kind, x, sp.Rational(int(n))) for x, n in zip(axes, lengths, strict=False)))
-    coefficient = 1 + sp.Mul(*(profiles("no-flux", x, sp.Rational(int(n))) for x, n in zip(axes, lengths, strict=False))) / 4
+    coefficient = (
+        1 + sp.Mul(*(profiles("no-flux", x, sp.Rational(int(n))) for x, n in zip(axes, lengths, strict=False))) / 4
+    )
     if kind == "periodic":
-        coefficient = 1 + sp.Mul(*(profiles(kind, x, sp.Rational(int(n))) for x, n in zip(axes, lengths, strict=False))) / 4
+        coefficient = (
+            1 + sp.Mul(*(profiles(kind, x, sp.Rational(int(n))) for x, n in zip(axes, lengths, strict=False))) / 4
+        )
     (u,) = zoo.EQUATIONS[name].atoms(Unknown)
     right = zoo.EQUATIONS[name].rhs.xreplace({zoo.A: coefficient}).xreplace({u: exact}).doit()
     values = {p: p.value for p in right.free_symbols if hasattr(p, "value")}
@@ -135,7 +149,9 @@ def test_measured_order(name, kind, order):
     errors = []
     for n in (32, 64):
         sizes = [n, n + n // 2][: len(axes)]
-        grids, spacing = zip(*(positions(kind, k, length) for k, length in zip(sizes, lengths, strict=False)), strict=True)
+        grids, spacing = zip(
+            *(positions(kind, k, length) for k, length in zip(sizes, lengths, strict=False)), strict=True
+        )
         mesh = np.meshgrid(*grids, indexing="ij")
         net = zoo.network(name, kind, order, h=spacing if len(spacing) > 1 else spacing[0])
         data = {str(f.func): (coefficients(*mesh) + np.zeros(sizes))[None, None] for f in net.compiled.problem.data}

@@ -55,7 +55,9 @@ EQUATIONS: dict[str, Any] = {
     "reaction 2d": Eq(loom.dt(U), loom.laplacian(U) + 0.1 * (A - U)),
     "porous 2d": Eq(loom.dt(U), loom.div((1 + U**2) * loom.grad(U))),
 }
-EQUATIONS |= {f"{name} 2d": Eq(loom.dt(U), isotropic(diffusivity(name), U)) for name in DIFFUSIVITIES if name != "linear"}
+EQUATIONS |= {
+    f"{name} 2d": Eq(loom.dt(U), isotropic(diffusivity(name), U)) for name in DIFFUSIVITIES if name != "linear"
+}
 REACTING = {"reaction 2d"}
 DIFFUSIONS = sorted(set(EQUATIONS) - REACTING)
 BOUNDARIES: dict[str, Any] = {"no-flux": loom.NoFlux(), "dirichlet": loom.Dirichlet(0), "periodic": loom.Periodic()}
@@ -83,7 +85,9 @@ def pde(name: str, kind: str = "no-flux") -> Any:
     return loom.PDE(EQUATIONS[name], boundary=boundary(name, kind))
 
 
-def network(name: str, kind: str = "no-flux", order: int = 2, steps: int = 3, tau: Any = 1e-3, h: Any = 0.5, **options: Any) -> Any:
+def network(
+    name: str, kind: str = "no-flux", order: int = 2, steps: int = 3, tau: Any = 1e-3, h: Any = 0.5, **options: Any
+) -> Any:
     """A compiled network with a small fixed step, stable or not."""
     centering = options.pop("centering", "vertex")
     grid = loom.Grid(h, centering=centering)
