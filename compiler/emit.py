@@ -74,8 +74,9 @@ class _Emitter:
         self.problem, self.axes = system.problem, system.axes
         self.graph = graph
         self.layout: Layout = plan(graph)
-        self.scalars = {p.name: p for p in self.problem.parameters}
-        taken = {*self.scalars, "tau", "k", "self", "state", "torch", "math", "nn", "low", "high"}
+        reserved = {"tau", "k", "w", "self", "state", "torch", "nn", "low", "high", "bound", "size", "least"}
+        self.scalars = {p: p.name if p.name not in reserved else f"{p.name}_" for p in self.problem.parameters}
+        taken = {*self.scalars.values(), *reserved}
         self.names = {n: n if n not in taken else f"{n}_" for n in graph}
         self.output = graph.graph["output"]
         self.names[self.output] = self._unique("u_new")
@@ -107,6 +108,7 @@ class _Emitter:
                 data_arguments="".join(f", {self._data(f)}: Tensor" for f in self.problem.data),
                 data_values="".join(f", {self._data(f)}" for f in self.problem.data),
                 data_checks=self._data_checks(),
+                bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 data_extensions=[
                     f"{self._data(f)} = self.extend_{self._data(f)}({self._data(f)})" for f in self.problem.data
                 ],
@@ -238,7 +240,7 @@ class _Emitter:
         rho, limit = self.report.spectral_bound, self.report.limit
         if rho is None or limit is None or self.report[self.report.governing].bound is None or rho == 0:
             return None
-        return torch_code(limit / rho) if rho.free_symbols else literal(float(limit / rho))
+        return torch_code(limit / rho, self.scalars) if rho.free_symbols else literal(float(limit / rho))
 
     def _weights(self) -> list[list[str]]:
         kind = "dtype=dtype, device=device"
@@ -291,7 +293,8 @@ class _Emitter:
             rho = self.report.spectral_bound
             assert rho is not None
             lines = [
-                f"{p.name} = self.get_{p.name}(k)" for p in sorted(rho.free_symbols & self.training.parameters, key=str)
+                f"{self.scalars[p]} = self.get_{p.name}(k)"
+                for p in sorted(rho.free_symbols & self.training.parameters, key=str)
             ]
             lines += [
                 f"norm2_{label} = self.norm2_{label}(k)"
@@ -338,43 +341,33 @@ class _Emitter:
             if bounds is not None:
                 low, high = (literal(float(b)) for b in bounds)
                 lines += [
-                    f"kept = torch.compiler.is_compiling() or (({low} <= {name}) & ({name} <= {high})).all()",
-                    "if not kept:",
+                    f"traced = torch.compiler.is_compiling() or _is_wrapped({name})",
+                    f"if not traced and not (({low} <= {name}) & ({name} <= {high})).all():",
                     f'    raise ValueError("{name} leaves its declared bounds [{low}, {high}]")',
                 ]
         return lines
 
     def _scalars(self) -> list[str]:
-        used = {s.name for _, op in self.graph.nodes(data="op") for s in op.scalars}
-        if self.learned:  # coefficients of D have been absorbed into the learned taps
-            used = {
-                s.name
-                for _, op in self.graph.nodes(data="op")
-                for s in op.scalars
-                if getattr(op, "label", "") not in self.learned
-            }
-            lost = (
-                {p.name for p in self.training.parameters}
-                - used
-                - {s.name for s in (self.report.spectral_bound or sp.S.Zero).free_symbols}
-            )
-            if lost:
-                raise SchemeError(
-                    f"{sorted(lost)[0]} only scales stencils that are trained themselves; train one of the two"
-                )
+        ops = [op for _, op in self.graph.nodes(data="op")]
+        read = {s for op in ops if getattr(op, "label", "") not in self.learned for s in op.scalars}
+        rho = self.report.spectral_bound
+        lost = self.training.parameters - read - (set() if rho is None else rho.free_symbols)
+        if lost:  # coefficients of D have been absorbed into the learned taps
+            name = min(p.name for p in lost)
+            raise SchemeError(f"{name} only scales stencils that are trained themselves; train one of the two")
         lines = []
-        for name in sorted(used):
-            if name == "tau":
+        for symbol in sorted(read, key=str):
+            if symbol == TAU:
                 lines.append("tau = self.tau(k)" if self.moving else f"tau = {literal(self.report.tau)}")
-            elif self.scalars[name] in self.training.parameters:
-                lines.append(f"{name} = self.get_{name}(k)")
+            elif symbol in self.training.parameters:
+                lines.append(f"{self.scalars[symbol]} = self.get_{symbol.name}(k)")
             else:
-                lines.append(f"{name} = {literal(self.scalars[name].value)}")
+                lines.append(f"{self.scalars[symbol]} = {literal(symbol.value)}")
         labels = {getattr(op, "label", "") for _, op in self.graph.nodes(data="op")}
         return lines + [f"w_{label} = {self._at_step(label)}" for label in self.learned if label in labels]
 
     def _tensor_scalars(self) -> frozenset[str]:
-        moving = {p.name for p in self.training.parameters} | ({"tau"} if self.moving else set())
+        moving = {self.scalars[p] for p in self.training.parameters} | ({"tau"} if self.moving else set())
         return frozenset(moving)
 
     def _statements(self) -> list[Statement]:
@@ -408,7 +401,9 @@ class _Emitter:
         elif isinstance(op, Flux):
             d = len(self.axes)
             cut = [v + slices(e, extent, (0,) * d) for v, e in arguments]
-            names = dict(zip(op.slots, cut, strict=True))
+            if op.label == "g":  # float32 squares overflow beyond 1e19; where q is capped the flux has long vanished
+                cut = [f"{v}.clamp(max=1e30)" if s.is_nonnegative else v for s, v in zip(op.slots, cut, strict=True)]
+            names = {**self.scalars, **dict(zip(op.slots, cut, strict=True))}
             tensors = self._tensor_scalars() | set(cut)
             lines = _assign_expression(target, _one_fraction(op.expression), names, tensors)
         else:
@@ -451,7 +446,7 @@ class _Emitter:
             return _sum_lines(target, [(w, {tap(j): c for j, c in pattern}) for w, pattern in weights])
         taps = op.K.taps()
         if any(w.free_symbols for w in taps.values()):
-            names = {p: p.name for p in self.problem.parameters}
+            names = self.scalars
             signed = [(w, -1 if w.could_extract_minus_sign() else 1, tap(j)) for j, w in taps.items()]
             return _sum_lines(target, [(torch_code(w * c, names), {t: c}) for w, c, t in signed])
         exact = {j: fraction(w) for j, w in taps.items()}
@@ -474,7 +469,7 @@ class _Emitter:
         for c, (v, have) in zip(op.coefficients, arguments, strict=True):
             minus = c.could_extract_minus_sign()
             groups.setdefault(-c if minus else c, {})[v + slices(have, extent, (0,) * d)] = -1 if minus else 1
-        names = {p: p.name for p in self.problem.parameters}
+        names = self.scalars
         printed = [("" if c == 1 else torch_code(c, {**names, TAU: "tau"}), group) for c, group in groups.items()]
         return _sum_lines(target, printed)
 

@@ -119,7 +119,7 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     >>> flux_slope.symbolic_low, flux_slope.symbolic_high
     (-1/8, 1)
     """
-    f = _factored(f)
+    given, f = f, _factored(f)
     smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
     slope = _factored(sp.diff(f, s)) if s in f.free_symbols and smooth else None
     values = {p: sp.Float(p.value, 17) for p in f.free_symbols if isinstance(p, Parameter)}
@@ -133,7 +133,7 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
             at = float(exact.xreplace(values))
             if math.isclose(at, enclosed, rel_tol=1e-5, abs_tol=1e-7):
                 return at, exact
-        return (side * math.inf if _depends(f, s, trainable) else enclosed), None
+        return (side * math.inf if _depends(given, s, trainable) else enclosed), None
 
     (low, symbolic_low), (high, symbolic_high) = settled(closed[0], -low, -1), settled(closed[1], high, 1)
     return Range(low, high, symbolic_low, symbolic_high, where)
@@ -160,7 +160,7 @@ def _depends(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter]) -> bool:
     if len(used) == 1:
         scale = next(iter(used))
         w = sp.Symbol("w", positive=True)
-        used = sp.simplify(f.xreplace({s: scale * w})).free_symbols & trainable if scale.is_positive else used
+        used = f.xreplace({s: scale * w}).free_symbols & trainable if scale.is_positive else used
     return bool(used)
 
 

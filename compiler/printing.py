@@ -93,26 +93,30 @@ class _Printer:
             return f"-{self.code(-e, _PRODUCT)}", _SUM
         constants = [a for a in e.args if a.is_number]
         number, rest = sp.Mul(*constants), sp.Mul(*(a for a in e.args if not a.is_number))
-        above = [] if number == 1 else [number]
-        below = []
+        above, below = [] if number == 1 else [number], []
         for factor in rest.as_ordered_factors():
             base, exponent = factor.as_base_exp()
-            if exponent.is_number and exponent.is_negative and not isinstance(factor, sp.exp):
+            if exponent.is_number and -2 <= exponent < 0 and not isinstance(factor, sp.exp):
                 below.append(base**-exponent)
             else:
                 above.append(factor)
-        if len(above) == len(below) == 1 and above[0].is_Pow and below[0].is_Pow and above[0].exp == below[0].exp:
-            ratio = f"{self.code(above[0].base, _POWER)} / {self.code(below[0].base, _ATOM)}"
-            return f"({ratio}) ** {self.code(above[0].exp, _ATOM)}", _POWER  # does not overflow before the ratio does
         if below and number.is_Rational and number.p == 1 and number.q != 1:
             above, below = above[1:], [sp.Integer(number.q), *below]
-        text = " * ".join(self.code(f, _POWER) for f in above) or "1"
+        # s²/λ² as (s/λ)²: it does not overflow before the ratio does, and its gradients stay finite
+        pairs = [(p, q) for p in above for q in below if p.is_Pow and q.is_Pow and p.exp == q.exp == 2]
+        if pairs:
+            p, q = pairs[0]
+            ratio = f"{self.code(p.base, _POWER)} / {self.code(q.base, _ATOM)}"
+            above, below = [a for a in above if a != p], [b for b in below if b != q]
+            factors = [f"({ratio}) ** 2"]
+            if not above and not below:
+                return factors[0], _POWER
+        else:
+            factors = []
+        text = " * ".join([*(self.code(f, _POWER) for f in above), *factors]) or "1"
         if below:
-            text += " / " + (
-                self.code(below[0], _POWER)
-                if len(below) == 1
-                else f"({' * '.join(self.code(f, _POWER) for f in below)})"
-            )
+            divisor = " * ".join(self.code(f, _POWER) for f in below)
+            text += f" / {divisor}" if len(below) == 1 else f" / ({divisor})"
         return text, _PRODUCT
 
     def _pow(self, e: sp.Expr) -> tuple[str, int]:
@@ -121,7 +125,7 @@ class _Printer:
             return f"torch.sqrt({self._argument(base)})", _ATOM
         if exponent == -sp.Rational(1, 2):
             return f"torch.rsqrt({self._argument(base)})", _ATOM
-        if exponent.is_number and exponent.is_negative:
+        if exponent.is_number and -2 <= exponent < 0:
             return f"1 / {self.code(base**-exponent, _POWER)}", _PRODUCT
         left, right = self.code(base, _ATOM), self.code(exponent, _ATOM)
         simple = all(_simple(operand) for operand in (left, right))  # the formatter hugs the ** of simple operands

@@ -1,0 +1,149 @@
+"""Diffusion2d: the ResNet that explicit Euler is for this PDE.
+
+PDE          ∂t u = ∂x[∂x u·a] + ∂y[∂y u·a]
+boundary     x: Dirichlet(0) / no flux; y: periodic
+grid         h = 0.5, 0.5, vertex-centred
+space        finite differences of order 2
+scheme       u^{k+1} = u^k + τ f(u^k), 3 steps
+block        u − τ [K_x* (G(u) K_x u) + K_y* (G(u) K_y u)]
+stencil      K_x  {(-1/2, 0): -2, (1/2, 0): 2}
+stencil      K_y  {(0, -1/2): -2, (0, 1/2): 2}
+stability    norm decrease: proved for tau <= 0.03125 = 2/(L‖K‖²), L‖K‖² = 64
+assumes      0 ≤ g ≤ 2 for g = a(x, y)
+assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
+assumes      tau = 0.001
+trained      nothing
+
+Written by pdeloom 0.1.0; needs torch alone. Yours to read, edit and keep.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor as _is_wrapped
+
+__all__ = ["Diffusion2d"]
+
+CERTIFICATE = {
+    "notion": "norm decrease",
+    "status": "proved",
+    "norm": "L²",
+    "formula": "2/(L‖K‖²), L‖K‖² = 64",
+    "assumptions": [
+        "0 ≤ g ≤ 2 for g = a(x, y)",
+        "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
+        "tau = 0.001",
+    ],
+    "tau": 0.001,
+    "tau_max": 0.03125,
+    "notions": {
+        "norm decrease": "proved",
+        "nonexpansive": "proved",
+        "maximum principle": "proved",
+    },
+}
+
+
+class Diffusion2d(nn.Module):
+    """Diffusion2d: the ResNet that explicit Euler is for this PDE.
+
+    forward: (B, 1, X, Y) -> (B, 1, X, Y), any batch and grid size.
+    """
+
+    steps = 3
+
+    def __init__(
+        self,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+
+    def forward(self, u: Tensor, a: Tensor) -> Tensor:
+        """u^0 to u^3."""
+        self.check(u)
+        if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
+            raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
+        traced = torch.compiler.is_compiling() or _is_wrapped(a)
+        if not traced and not ((0 <= a) & (a <= 2)).all():
+            raise ValueError("a leaves its declared bounds [0, 2]")
+        state = self.extend(u)
+        a = self.extend_a(a)
+        for k in range(self.steps):
+            state = self.step(state, k, a)
+        return state[..., 1:-1, 1:-1]
+
+    def step(self, state: Tensor, k: int, a: Tensor) -> Tensor:
+        """One block: u − τ [K_x* (G(u) K_x u) + K_y* (G(u) K_y u)].
+
+        `state` carries its ghost ring, and so does the result.
+        """
+        tau = 0.001
+        u = state
+
+        # u_x = K_x u ≈ ∂x u at the faces x+½
+        u_x = (u[..., 1:, 1:-1] - u[..., :-1, 1:-1]) * 2
+
+        # a_x = the mean of a at the faces x+½
+        a_x = (a[..., 1:, 1:-1] + a[..., :-1, 1:-1]) / 2
+
+        # flux_x = a_x·u_x
+        flux_x = a_x * u_x
+
+        # div_x = K_x* flux_x ≈ −∂x flux_x, the exact adjoint
+        div_x = (flux_x[..., :-1, :] - flux_x[..., 1:, :]) * 2
+
+        # u_y = K_y u ≈ ∂y u at the faces y+½
+        u_y = (u[..., 1:-1, 1:] - u[..., 1:-1, :-1]) * 2
+
+        # a_y = the mean of a at the faces y+½
+        a_y = (a[..., 1:-1, 1:] + a[..., 1:-1, :-1]) / 2
+
+        # flux_y = a_y·u_y
+        flux_y = a_y * u_y
+
+        # div_y = K_y* flux_y ≈ −∂y flux_y, the exact adjoint
+        div_y = (flux_y[..., :-1] - flux_y[..., 1:]) * 2
+
+        # u_new = u − div_x·τ − div_y·τ
+        u_new = u[..., 1:-1, 1:-1] - tau * (div_x + div_y)
+
+        return self.extend(u_new)
+
+    def extend(self, u: Tensor) -> Tensor:
+        """The ghost ring: x: Dirichlet(0) / no flux; y: periodic."""
+        low_wall = torch.zeros_like(u[..., :1, :])
+        high = u[..., -1:, :]
+        u = torch.cat((low_wall, u, high), dim=-2)
+        low = u[..., -1:]
+        high = u[..., :1]
+        u = torch.cat((low, u, high), dim=-1)
+        return u
+
+    def extend_a(self, a: Tensor) -> Tensor:
+        """The ghost ring of a."""
+        low_wall = a[..., :1, :]
+        high = a[..., -1:, :]
+        a = torch.cat((low_wall, a, high), dim=-2)
+        low = a[..., -1:]
+        high = a[..., :1]
+        a = torch.cat((low, a, high), dim=-1)
+        return a
+
+    def check(self, u: Tensor) -> None:
+        """Refuse shapes the network cannot mean."""
+        if u.dim() != 4 or u.shape[1] != 1:
+            raise ValueError(f"expected shape (B, 1, X, Y), got {tuple(u.shape)}")
+        if not torch.compiler.is_compiling():
+            for size, least in zip(u.shape[2:], (1, 1)):
+                if size < least:
+                    raise ValueError(f"an axis has {size} nodes, fewer than {least}")
+
+    @torch.no_grad()
+    def certificate(self) -> dict:
+        """CERTIFICATE for the weights as they are now."""
+        tau = [0.001] * self.steps
+        tau_max = [0.03125] * self.steps
+        rounding = 1
+        kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))
+        status = CERTIFICATE["status"] if kept else "unknown"
+        return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}
