@@ -37,7 +37,7 @@ class FiniteDifference:
     order: int = 2
 
     def __post_init__(self) -> None:
-        if self.order not in (2, 4) or isinstance(self.order, bool):
+        if not isinstance(self.order, int) or self.order not in (2, 4):
             raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
@@ -259,4 +259,4 @@ class SemiDiscrete:
             else:
                 name = f"D{1 + sum(n.startswith('D') for n in self._names.values())}"
             self._names[operator] = name
-        return self._names[operator] + "ab"[i] * (i > 0)
+        return self._names[operator] + "_damp" * (i > 0)

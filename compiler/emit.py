@@ -74,7 +74,26 @@ class _Emitter:
         self.problem, self.axes = system.problem, system.axes
         self.graph = graph
         self.layout: Layout = plan(graph)
-        reserved = {"tau", "k", "w", "self", "state", "torch", "nn", "low", "high", "bound", "size", "least"}
+        reserved = {
+            "tau",
+            "k",
+            "w",
+            "self",
+            "state",
+            "torch",
+            "nn",
+            "Tensor",
+            "low",
+            "high",
+            "low_wall",
+            "high_wall",
+            "bound",
+            "rho",
+            "traced",
+            "super",
+            "dtype",
+            "device",
+        }
         self.scalars = {p: p.name if p.name not in reserved else f"{p.name}_" for p in self.problem.parameters}
         taken = {*self.scalars.values(), *reserved}
         self.names = {n: n if n not in taken else f"{n}_" for n in graph}
@@ -135,9 +154,11 @@ class _Emitter:
         for flux in self.system.fluxes:
             g = flux.term.diffusivity
             if g is not None and not flux.term.linear:
-                rows.append(
-                    ("diffusivity", f"g = {notation.show(g)} along {notation.show_operator(flux.term.operator, axes)}")
-                )
+                named = {
+                    s: sp.Symbol(f"({notation.show_operator(o, axes)} {self.problem.unknown.func})")
+                    for s, o in flux.term.slots
+                }
+                rows.append(("diffusivity", f"g = {notation.show(g.xreplace(named))}"))
         rows += [
             ("boundary", notation.show_boundary(self.problem)),
             (
@@ -170,13 +191,17 @@ class _Emitter:
     def _block(self) -> str:
         flux_forms = []
         for flux in self.system.fluxes:
-            K = f"K_{self.system._subscript(flux.term.operator)}"
-            kappa = "" if flux.term.kappa == 1 else f"{notation.show(flux.term.kappa)} "
-            inner = f"{K} u" if flux.term.linear and flux.local else f"Φ({K} u)" if flux.local else f"(G(u) {K} u)"
-            flux_forms.append(f"{kappa}{K}* {inner}")
+            for i in range(len(flux.own)):
+                K = f"K_{self.system._subscript(flux.term.operator, i)}"
+                flux_forms.append(self._form(flux, K))
         terms = " + ".join(dict.fromkeys(flux_forms))
         reaction = "" if self.problem.pointwise == 0 else f" − ({notation.show(self.problem.pointwise)})"
         return f"u − τ [{terms}{reaction}]"
+
+    def _form(self, flux: Any, K: str) -> str:
+        kappa = "" if flux.term.kappa == 1 else f"{notation.show(flux.term.kappa)} "
+        inner = f"{K} u" if flux.term.linear and flux.local else f"Φ({K} u)" if flux.local else f"(G(u) {K} u)"
+        return f"{kappa}{K}* {inner}"
 
     def _certificate(self) -> dict[str, Any]:
         governing = self.report[self.report.governing]
@@ -210,8 +235,11 @@ class _Emitter:
             f"tau_max = {limit}",
             f"rounding = {rounding}",
             "kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))",
+            "kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())",
             'status = CERTIFICATE["status"] if kept else "unknown"',
-            'return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}',
+            'new = {"status": status, "tau": tau, "tau_max": tau_max}',
+            *(['new["notions"] = {CERTIFICATE["notion"]: status}'] if self._has_weights() else []),
+            "return {**CERTIFICATE, **new}",
         ]
 
     # --- weights ------------------------------------------------------------------------------------------
@@ -246,8 +274,9 @@ class _Emitter:
         kind = "dtype=dtype, device=device"
         blocks = []
         for p in sorted(self.training.parameters, key=str):
-            fill = f"{p.name} = torch.full({self._shape()}, {literal(p.value)}, {kind})"
-            attribute, value = (f"log_{p.name}", f"{p.name}.log()") if p.is_positive else (f"raw_{p.name}", p.name)
+            local = self.scalars[p]
+            fill = f"{local} = torch.full({self._shape()}, {literal(p.value)}, {kind})"
+            attribute, value = (f"log_{p.name}", f"{local}.log()") if p.is_positive else (f"raw_{p.name}", local)
             blocks.append([fill, f"self.{attribute} = nn.Parameter({value})"])
         if self.training.tau:
             bound = self._initial_bound()
@@ -282,8 +311,11 @@ class _Emitter:
             methods.append({"name": name, "arguments": "self, k: int", "returns": "Tensor", "doc": doc, "lines": lines})
 
         for p in sorted(self.training.parameters, key=str):
-            positive = self._at_step(f"log_{p.name}") + ".exp()"
-            doc = f"{notation.show(p)} of step k" + (", positive for every weight." if p.is_positive else ".")
+            reach = max(20, math.ceil(abs(math.log(p.value))) + 5) if p.is_positive else 0
+            positive = self._at_step(f"log_{p.name}") + f".clamp(-{reach}, {reach}).exp()"
+            doc = f"{notation.show(p)} of step k" + (
+                ", positive and finite for every weight." if p.is_positive else "."
+            )
             add(f"get_{p.name}", doc, f"return {positive if p.is_positive else self._at_step(f'raw_{p.name}')}")
         for label, K in self.learned.items():
             total = " + ".join(f"{o.l1} * w[{i}].abs()" for i, o in enumerate(K.orbits()))
@@ -301,13 +333,14 @@ class _Emitter:
                 for label in self.learned
                 if norm_symbol(label) in rho.free_symbols
             ]
-            formula = self._bound_code() or ""
+            doc = f"The bound of {self.report.governing} for the weights of step k."
+            sum_lines = _assign("rho", torch_code(rho, self.scalars), 8)
             add(
                 "tau_max",
-                f"The bound of {self.report.governing} for the weights of step k.",
+                doc,
                 *lines,
-                *_assign("bound", formula, 8),
-                "return bound",
+                *sum_lines,
+                f"return {literal(float(self.report.limit or 2))} / rho.clamp(min=1e-12)",
             )
         if self.moving:
             bound = "self.tau_max(k)" if self._bound_moves() else "self.tau_bound"

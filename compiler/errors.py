@@ -97,7 +97,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def strict(call: F) -> F:
     """Turn a call that does not fit the signature into an `UnknownKeywordError` with the valid names."""
     signature = inspect.signature(call)
-    names = [name for name in signature.parameters if name != "self"]
+    names = [name for name, p in signature.parameters.items() if name != "self" and p.kind != p.VAR_KEYWORD]
     label = call.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(call)

@@ -71,11 +71,15 @@ def data(name: str, *axes: sp.Symbol, bounds: tuple[float, float] | None = None)
 
     `bounds = (lowest, highest)` is a promise the stability proof may use; the network checks it.
     """
-    if bounds is not None and not (len(bounds) == 2 and bounds[0] <= bounds[1]):
-        raise DeclarationError(f"data {name!r}: bounds = {bounds!r} must be (lowest, highest)")
+    if bounds is not None:
+        numbers = [b for b in bounds if isinstance(b, (int, float))] if isinstance(bounds, (tuple, list)) else []
+        if len(numbers) != 2 or len(bounds) != 2 or not -float("inf") < numbers[0] <= numbers[1] < float("inf"):
+            raise DeclarationError(f"data {name!r}: bounds = {bounds!r} must be (lowest, highest), two finite numbers")
+        bounds = (float(numbers[0]), float(numbers[1]))
     return _function(name, Data, bounds=bounds)(*_checked_axes(name, axes))
 
 
+@strict
 def parameter(name: str, value: float, **assumptions: Any) -> Parameter:
     """A scalar with an initial value. `positive=True` keeps it positive under training.
 
@@ -84,6 +88,8 @@ def parameter(name: str, value: float, **assumptions: Any) -> Parameter:
     (lam, 0.05)
     """
     _checked_name(name)
+    if isinstance(value, (bool, str)):
+        raise DeclarationError(f"parameter {name!r}: value {value!r} is not a number")
     unknown = set(assumptions) - {"positive", "real"}
     if assumptions.get("real") is False:
         raise DeclarationError(f"parameter {name!r}: parameters are real")
@@ -118,8 +124,10 @@ def d(e: Any, x: sp.Symbol, order: int = 1) -> Any:
         raise DeclarationError(f"d(…, {x}, order={order}): the order must be a whole number from 1 on")
     if isinstance(e, sp.MatrixBase):
         return e.applyfunc(lambda entry: d(entry, x, order))
-    e = sp.sympify(e)
+    e = expression(e)
     if x not in e.free_symbols:
+        if e.atoms(Unknown, Data):
+            raise DeclarationError(f"d({e}, {x}): {x} is not a coordinate of its fields; did you mean {space_of(e)}?")
         return sp.S.Zero
     return sp.Derivative(e, (x, int(order)), evaluate=False)
 
@@ -150,13 +158,21 @@ def laplacian(e: Any) -> Any:
 
 def norm2(v: Any) -> Any:
     """The squared Euclidean norm: |v|², of a scalar its square."""
-    entries = list(v) if isinstance(v, sp.MatrixBase) else [sp.sympify(v)]
+    entries = list(v) if isinstance(v, sp.MatrixBase) else [expression(v)]
     return sp.Add(*(entry**2 for entry in entries))
+
+
+def expression(e: Any) -> Any:
+    """A sympy expression, or a number made one. Text is never evaluated."""
+    try:
+        return sp.sympify(e, strict=True)
+    except sp.SympifyError:
+        raise DeclarationError(f"{e!r} is not a sympy expression; text is read by loom.parse") from None
 
 
 def space_of(e: Any) -> tuple[sp.Symbol, ...]:
     """The coordinates of the fields in `e`, in the order they were declared in."""
-    found = {tuple(a for a in f.args if a != t) for f in sp.sympify(e).atoms(Unknown, Data)}
+    found = {tuple(a for a in f.args if a != t) for f in expression(e).atoms(Unknown, Data)}
     if not found:
         raise DeclarationError(f"{e} contains no field, so its coordinates are unknown; declare one with loom.field")
     if len(found) > 1:
@@ -164,9 +180,19 @@ def space_of(e: Any) -> tuple[sp.Symbol, ...]:
     return found.pop()
 
 
+WORDS = frozenset(
+    "t pi exp log sqrt sin cos tan tanh sinh cosh atan asin acos asinh abs sign max min heaviside dt d grad div "
+    "laplacian norm2 order tau stencil self torch nn".split()
+)
+"""Names that mean something in the grammar, in `trainable` or in the emitted code."""
+
+
 def _checked_name(name: str) -> str:
-    if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name) or name == "t" or name[0] == "_":
-        raise DeclarationError(f"{name!r} is not a usable name: a Python identifier other than 't' and keywords is")
+    good = isinstance(name, str) and name.isascii() and name.isidentifier()
+    if not good or keyword.iskeyword(name) or name[0] == "_":
+        raise DeclarationError(f"{name!r} is not a usable name: an ASCII identifier that is no Python keyword is")
+    if name in WORDS:
+        raise DeclarationError(f"the name {name!r} has a meaning of its own already; choose another")
     return name
 
 

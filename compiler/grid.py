@@ -61,6 +61,8 @@ class Dirichlet(Boundary):
     value: float = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.value, (str, bool)) or not isinstance(self.value, (int, float)):
+            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be a number")
         if self.value != 0:
             raise BoundaryError(
                 f"Dirichlet({self.value}): only the value 0 is supported; write the PDE for w = u − {self.value}"
@@ -150,10 +152,16 @@ class Grid:
     def __post_init__(self) -> None:
         if self.centering not in ("vertex", "cell"):
             raise DiscretisationError(f"Grid(centering={self.centering!r}): valid: 'vertex', 'cell'")
-        for h in self.spacing if isinstance(self.spacing, (tuple, list)) else (self.spacing,):
-            if isinstance(h, bool) or not isinstance(h, (int, float, Fraction)) or not 0 < h < float("inf"):
-                raise DiscretisationError(f"Grid(spacing={self.spacing!r}): every spacing must be a positive number")
-        if self.shape is not None and not all(isinstance(n, int) and n > 0 for n in self.shape):
+        spacings = self.spacing if isinstance(self.spacing, (tuple, list)) else (self.spacing,)
+        if not spacings:
+            raise DiscretisationError("Grid(spacing=()): give one spacing, or one per axis")
+        for h in spacings:
+            if isinstance(h, bool) or not isinstance(h, (int, float, Fraction)) or not 1e-30 < h < 1e30:
+                raise DiscretisationError(
+                    f"Grid(spacing={self.spacing!r}): every spacing must be a positive number between 1e-30 and 1e30"
+                )
+        sizes = self.shape if isinstance(self.shape, (tuple, list)) else (0,)
+        if self.shape is not None and not all(isinstance(n, int) and n > 0 for n in sizes):
             raise DiscretisationError(f"Grid(shape={self.shape!r}): give one positive whole number per axis")
 
     def spacings(self, dimension: int) -> tuple[Fraction, ...]:
@@ -167,6 +175,8 @@ class Grid:
 
 
 Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
+NoFlux.__init__ = strict(NoFlux.__init__)  # type: ignore[method-assign]
+Periodic.__init__ = strict(Periodic.__init__)  # type: ignore[method-assign]
 Dirichlet.__init__ = strict(Dirichlet.__init__)  # type: ignore[method-assign]
 
 

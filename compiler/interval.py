@@ -93,6 +93,10 @@ def _multiply(a: Interval, b: Interval) -> Interval:
         return b
     if b == (1.0, 1.0):
         return a
+    if a == (-1.0, -1.0):
+        return -b[1], -b[0]
+    if b == (-1.0, -1.0):
+        return -a[1], -a[0]
     products = [_times(x, y) for x in a for y in b]
     low, high = _wide(min(products), max(products), 1)
     if a == b == (-1.0, -1.0) or (a[0] >= 0 and b[0] >= 0) or (a[1] <= 0 and b[1] <= 0):
@@ -170,7 +174,8 @@ def _log(x: Interval) -> Interval:
 
 def _increasing(f: Callable[[float], float], low: float = -_INF, high: float = _INF) -> Callable[[Interval], Interval]:
     def bounded(x: Interval) -> Interval:
-        a, b = _wide(f(x[0]), f(x[1]), 4)
+        a, b = _wide(f(x[0]), f(x[1]), 4)  # all of these vanish at zero, and only there
+        a, b = (max(a, 0.0) if x[0] >= 0 else a), (min(b, 0.0) if x[1] <= 0 else b)
         return max(a, low), min(b, high)
 
     return bounded

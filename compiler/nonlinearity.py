@@ -24,7 +24,7 @@ from .errors import DeclarationError, suggest
 from .fields import Parameter
 from .interval import compile_interval
 
-_LARGEST = 1e32
+_LARGEST, _FAR = 1e32, 1e12
 
 # --- the named diffusivities ------------------------------------------------------------------------------
 
@@ -124,18 +124,20 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     slope = _factored(sp.diff(f, s)) if s in f.free_symbols and smooth else None
     values = {p: sp.Float(p.value, 17) for p in f.free_symbols if isinstance(p, Parameter)}
     numeric_slope = None if slope is None else slope.xreplace(values)
-    high, _ = _maximise(f.xreplace(values), numeric_slope, s, even)
-    low, where = _maximise(-f.xreplace(values), None if numeric_slope is None else -numeric_slope, s, even)
+    high, _, high_beyond = _maximise(f.xreplace(values), numeric_slope, s, even)
+    negative = None if numeric_slope is None else -numeric_slope
+    low, where, low_beyond = _maximise(-f.xreplace(values), negative, s, even)
     closed = (None, None) if slope is None and s in f.free_symbols else _calculus(f, slope, s, even)
 
-    def settled(exact: sp.Expr | None, enclosed: float, side: int) -> tuple[float, sp.Expr | None]:
+    def settled(exact: sp.Expr | None, enclosed: float, beyond: bool, side: int) -> tuple[float, sp.Expr | None]:
         if exact is not None:
             at = float(exact.xreplace(values))
             if math.isclose(at, enclosed, rel_tol=1e-5, abs_tol=1e-7):
                 return at, exact
-        return (side * math.inf if _depends(given, s, trainable) else enclosed), None
+        return (enclosed if beyond and not _depends(given, s, trainable) else side * math.inf), None
 
-    (low, symbolic_low), (high, symbolic_high) = settled(closed[0], -low, -1), settled(closed[1], high, 1)
+    low, symbolic_low = settled(closed[0], -low, low_beyond, -1)
+    high, symbolic_high = settled(closed[1], high, high_beyond, 1)
     return Range(low, high, symbolic_low, symbolic_high, where)
 
 
@@ -210,8 +212,8 @@ def _limit(g: sp.Expr, x: sp.Symbol) -> sp.Expr:
 
 def _maximise(
     f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool, tolerance: float = 1e-9, budget: int = 600
-) -> tuple[float, float]:
-    """Branch and bound over |s| ≤ 10³²: (upper bound of f, a point where f comes close to it).
+) -> tuple[float, float, bool]:
+    """Branch and bound over |s| ≤ 10³²: (upper bound of f, a point where f comes close to it, does it hold beyond?).
 
     A box on which the slope has one sign is settled by its ends.
     """
@@ -219,9 +221,9 @@ def _maximise(
         value = compile_interval(f, s)
         rise = None if slope is None else compile_interval(slope, s)
     except NotImplementedError:
-        return math.inf, 0.0
+        return math.inf, 0.0, False
     if s not in f.free_symbols:
-        return value((0.0, 0.0))[1], 0.0
+        return value((0.0, 0.0))[1], 0.0, True
     cuts = [0.0, *(10.0**k for k in (-6, -3, -2, -1, 0, 1, 2, 4, 8, 16)), _LARGEST]
     boxes = list(itertools.pairwise(cuts))
     boxes += [] if even else [(-b, -a) for a, b in boxes]
@@ -247,10 +249,16 @@ def _maximise(
         top, a, b = heapq.heappop(heap)
         middle = _middle(a, b)
         if -top - best <= (tolerance if rise else 1e-4) * max(1.0, abs(best)) or not a < middle < b:
-            return max(-top, best), where
+            break
         look(a, middle)
         look(middle, b)
-    return -heap[0][0], where
+    else:
+        top = heap[0][0]
+    bound = max(-top, best)
+    # a function that is largest far out grows without bound, unless its tail is enclosed
+    tails = [value((_LARGEST, math.inf))[1]] + ([] if even else [value((-math.inf, -_LARGEST))[1]])
+    contained = max(tails) <= bound + 1e-9 * abs(bound) + 1e-300
+    return bound, where, contained or abs(where) < _FAR
 
 
 def _middle(a: float, b: float) -> float:

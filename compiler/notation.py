@@ -96,4 +96,4 @@ def show_boundary(problem: Problem) -> str:
 
 def _boundary_name(boundary: Any) -> str:
     name = {"NoFlux": "no flux", "Periodic": "periodic"}.get(type(boundary).__name__)
-    return name or f"{type(boundary).__name__}({getattr(boundary, 'value', '')})"
+    return name or f"{type(boundary).__name__}({getattr(boundary, 'value', 0):g})"

@@ -5,7 +5,8 @@
     product   :=  unary (("*" | "/") unary)*
     unary     :=  ("-" | "+") unary | power
     power     :=  atom [("**" | "^") unary]
-    atom      :=  number | name | name "(" sum ("," sum)* ")" | "(" sum ")"
+    atom      :=  number | name | name "(" argument ("," argument)* ")" | "(" sum ")"
+    argument  :=  ["order" "="] sum
 
 Names are the declared coordinates, fields, data and parameters, `pi`, the operators dt, d, grad, div, laplacian,
 norm2, the functions below, and the diffusivities with their first argument s²: perona_malik(norm2(grad(u)), lam).
@@ -289,10 +290,10 @@ class _Parser:
     def _call(self, word: str) -> Any:
         opened = self.at - 1
         self._take("(")
-        arguments = [self._sum()]
+        arguments = [self._argument(word)]
         while self.token == ",":
             self.at += 1
-            arguments.append(self._sum())
+            arguments.append(self._argument(word))
         self._take(")")
         named = {key.replace("-", "_"): key for key in DIFFUSIVITIES}
         if word in OPERATORS:
@@ -309,6 +310,12 @@ class _Parser:
             self.at = opened
             raise self._fail(f"{word} takes {' or '.join(map(str, counts))} arguments, got {len(arguments)}")
         return self._apply(call, *arguments)
+
+    def _argument(self, word: str) -> Any:
+        """An argument; the order of d and dt may be named."""
+        if word in ("d", "dt") and self.token == "order" and self.tokens[self.at + 1][0] == "=":
+            self.at += 2
+        return self._sum()
 
     def _function(self, word: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
@@ -329,7 +336,7 @@ class _Parser:
             value = call(*arguments)
         except PdeloomError as error:
             raise error if isinstance(error, ParseError) else self._fail(str(error)) from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
             raise self._fail(f"scalars and vectors do not mix here ({_clip(error)})") from None
         if (
             isinstance(value, sp.Expr)

@@ -17,7 +17,7 @@ from typing import Any
 import sympy as sp
 
 from .errors import BoundaryError, DeclarationError, UnsupportedTermError, strict
-from .fields import Data, Parameter, Unknown, space_of, t
+from .fields import Data, Parameter, Unknown, expression, space_of, t
 from .grid import Boundary, Periodic
 
 Order = tuple[int, ...]
@@ -41,10 +41,12 @@ class PDE:
     def __init__(self, equations: Any, boundary: Any = None, name: str | None = None) -> None:
         listed = tuple(equations) if isinstance(equations, (list, tuple)) else (equations,)
         for eq in listed:
-            if not isinstance(eq, sp.Eq):
+            if eq in (True, False) or not isinstance(eq, sp.Eq):
                 raise DeclarationError(f"PDE({eq}): not an equation; write Eq(loom.dt(u), right-hand side)")
         if not listed:
             raise DeclarationError("PDE([]): no equation")
+        if name is not None and not (isinstance(name, str) and name.isprintable() and any(c.isalpha() for c in name)):
+            raise DeclarationError(f"PDE(name={name!r}): give a short text")
         if boundary is None:
             raise BoundaryError(
                 "the PDE has no boundary condition; pass boundary=NoFlux(), Periodic(), Dirichlet(0) or a dict per axis"
@@ -116,6 +118,7 @@ def canonical(pde: PDE) -> Problem:
     u = unknowns.pop()
     coordinates = space_of(equation)
     _check_symbols(equation, coordinates)
+    _check_names(equation, coordinates)
     time_order, right = _solve_for_time(equation, u)
     collector = _Collector(u, coordinates)
     for term in sp.Add.make_args(right):
@@ -142,7 +145,7 @@ def gradient_flow(density: Any, u: Any) -> sp.Eq:
     """
     if not isinstance(u, Unknown):
         raise DeclarationError(f"gradient_flow(…, {u}): the second argument must be a field")
-    density = sp.sympify(density)
+    density = density if isinstance(density, sp.MatrixBase) else expression(density)
     axes = space_of(u)
     if isinstance(density, sp.MatrixBase) or u not in density.atoms(Unknown):
         raise DeclarationError(f"gradient_flow({density}, {u}): the density must be a scalar expression of {u}")
@@ -216,9 +219,12 @@ class _Collector:
     def _linear(self, c: sp.Expr, m: Order, quoted: sp.Expr) -> None:
         """c ∂^{2k} u = −κ D*D u with D = ∂^k."""
         if any(n % 2 for n in m):
-            raise UnsupportedTermError(
-                f"{quoted}: a derivative of odd order is transport or dispersion, not diffusion; not supported yet"
+            kind = (
+                "a derivative of odd order is transport or dispersion"
+                if sum(m) % 2
+                else "a mixed derivative is cross-diffusion"
             )
+            raise UnsupportedTermError(f"{quoted}: {kind}, not of the form −D*Φ(D u); not supported yet")
         half = tuple(n // 2 for n in m)
         s = sp.Symbol("s", real=True)
         operator: Operator = ((half, sp.S.One),)
@@ -373,6 +379,16 @@ def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
             raise DeclarationError(
                 f"unknown symbol {s} in {equation}; declare it: {s} = loom.parameter('{s}', value) or loom.data"
             )
+
+
+def _check_names(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
+    """A coordinate, a field, a data field and a parameter must not share a name."""
+    functions = {(str(f.func), type(f).__mro__[1].__name__) for f in equation.atoms(Unknown, Data)}
+    parameters = {(p.name, "parameter") for p in equation.free_symbols if isinstance(p, Parameter)}
+    names = [n for n, _ in functions | parameters] + [str(x) for x in coordinates]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DeclarationError(f"the name {twice[0]!r} is given to two different things; rename one")
 
 
 def _explicit_symbols(e: sp.Basic) -> set[sp.Symbol]:

@@ -25,7 +25,7 @@ class Reference:
         self._graph = system.graph()
 
     def __call__(self, u0: Any, **data: Any) -> np.ndarray:
-        u = self._closed(np.asarray(u0, dtype=np.float64), odd=True)
+        u = self._closed(_real(u0, "u"), odd=True)
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
         for _ in range(self.scheme.steps):
             u = self.scheme.step(f, u, self.tau)
@@ -33,7 +33,7 @@ class Reference:
 
     def rate(self, u: Any, **data: Any) -> np.ndarray:
         """f(u) on the nodes."""
-        u0 = np.asarray(u, dtype=np.float64)
+        u0 = _real(u, "u")
         closed = self._closed(u0, odd=True)
         f = self.right_hand_side(closed.shape[2:], self._closed_data(data, u0.shape))
         rate: np.ndarray = f(closed)[self._nodes(u0.shape[2:])]
@@ -61,16 +61,19 @@ class Reference:
             raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(wanted)}")
         closed = {}
         for name, value in data.items():
-            array = np.asarray(value, dtype=np.float64)
+            array = _real(value, f"data {name!r}")
             if array.ndim != len(shape) or array.shape[0] not in (1, shape[0]) or array.shape[1:] != (1, *shape[2:]):
                 raise DataError(f"data {name!r} has shape {array.shape}; expected ({shape[0]} or 1, 1, *{shape[2:]})")
+            bounds = next(getattr(f.func, "bounds", None) for f in self.system.problem.data if str(f.func) == name)
+            if bounds is not None and not ((bounds[0] <= array) & (array <= bounds[1])).all():
+                raise DataError(f"data {name!r} leaves its declared bounds {bounds}")
             closed[name] = self._closed(array, odd=False)
         return closed
 
     def _closed(self, u: np.ndarray, odd: bool) -> np.ndarray:
         """Nodes → closed domain: an odd unknown vanishes on a plane through nodes, data continue evenly."""
         d = len(self.system.axes)
-        if u.ndim != d + 2 or u.shape[1] != 1:
+        if u.ndim != d + 2 or u.shape[1] != 1 or 0 in u.shape:
             raise DataError(f"u has shape {u.shape}; expected (B, 1, *grid) with {d} grid axes")
         for a, axis in enumerate(self.system.axes):
             low, high = axis.closed(0)
@@ -84,3 +87,14 @@ class Reference:
             slice(-a.closed(0)[0] // 2, -a.closed(0)[0] // 2 + n) for a, n in zip(self.system.axes, shape, strict=True)
         )
         return (slice(None), slice(None), *inner)
+
+
+def _real(value: Any, what: str) -> np.ndarray:
+    """A real array in double precision."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{what} is not an array of numbers") from None
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{what} holds values of type {array.dtype}; give real numbers")
+    return array.astype(np.float64)

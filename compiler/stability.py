@@ -154,7 +154,7 @@ class _Analysis:
 
     def report(self, governing: str, allow: bool) -> Report:
         if governing not in self.NOTIONS:
-            raise SchemeError(f"guarantee={governing!r}: {suggest(governing, self.NOTIONS)}")
+            raise SchemeError(f"guarantee={governing!r}: {suggest(str(governing), self.NOTIONS)}")
         bounds = {"norm decrease": self._spectrum(slopes=False), "nonexpansive": self._spectrum(slopes=True)}
         limits = {name: self._tau_bound(b) for name, b in bounds.items()}
         diagonal = self._diagonal()
@@ -227,7 +227,7 @@ class _Analysis:
                 f"choose another diffusivity or guarantee, or pass unstable='allow'"
             )
         raise UnstableSchemeError(
-            f"tau = {report.tau:g} exceeds {result.bound:g} = {result.formula}, the bound of {result.notion}; "
+            f"tau = {report.tau:.10g} exceeds {result.bound:.10g} = {result.formula}, the bound of {result.notion}; "
             f"lower tau, use tau='auto', or pass unstable='allow'"
         )
 
@@ -243,11 +243,10 @@ class _Analysis:
         self, notion: str, norm: str, bound: _Bound, limit: sp.Expr | None, tau: Any, proof: str, broken: Witness | None
     ) -> Result:
         value = None if limit is None else self._at_initial(limit)
-        extra = (f"tau = {float(tau):.6g}",) if limit is not None else ()
         if self._within(tau, limit):
-            return Result(notion, "proved", value, bound.formula, norm, (*bound.assumptions, *extra), Witness(proof))
+            return Result(notion, "proved", value, bound.formula, norm, bound.assumptions, Witness(proof))
         if broken is not None:
-            return Result(notion, "refuted", value, bound.formula, norm, extra, broken)
+            return Result(notion, "refuted", value, bound.formula, norm, (), broken)
         why = bound.why_not or f"tau = {float(tau):.6g} exceeds the proved bound, and no counter-example was found"
         if self._interval() is None:
             why = f"{type(self.scheme).__name__} evaluates f away from the current state; proved for linear f only"
@@ -326,7 +325,7 @@ class _Analysis:
             strength = strength * top.xreplace(self.fixed)
         if not math.isfinite(high) or math.isnan(low):
             depends = " for every value of the trainable parameters" if self.trainable else ""
-            return None, low if math.isfinite(low) else 0.0, "", f"{shown} has no upper bound{depends}"
+            return None, low if math.isfinite(low) else 0.0, "", f"no upper bound was found for {shown}{depends}"
         name = "Φ'" if slopes else "g"
         return strength, low, f"{low:.6g} ≤ {name} ≤ {_short(strength / kappa)} for {shown}", ""
 

@@ -44,7 +44,7 @@ def check(spec: SpecPath) -> None:
     from .spec import read_spec
 
     read = read_spec(spec)
-    judged = _net_of(read.model_copy(update={"compile": read.compile.model_copy(update={"unstable": "allow"})}))
+    judged = _net_of(read.model_copy(update={"compile": read.compile.model_copy(update={"unstable": "allow"})}), spec)
     typer.echo(str(judged.stability))
     if judged.stability[judged.stability.governing].status == "refuted":
         raise typer.Exit(1)
@@ -64,7 +64,7 @@ def train(spec: SpecPath, resume: Annotated[bool, typer.Option(help="Go on with 
     out = Path(options["out"])
     if not resume and (out / "last.safetensors").exists():
         raise TrainingError(f"{out} holds a run already; delete it, choose another out, or drop --no-resume")
-    net = _net_of(read)
+    net = _net_of(read, spec)
     fitted = fit(net.module(), **options)
     net.save(out, fitted.module, train=options)
     certificate = f"{fitted.certificate['notion']} {fitted.certificate['status']}"
@@ -117,13 +117,18 @@ def demo(
 def _net(spec: Path) -> Net:
     from .spec import read_spec
 
-    return _net_of(read_spec(spec))
+    return _net_of(read_spec(spec), spec)
 
 
-def _net_of(spec: Any) -> Net:
+def _net_of(spec: Any, where: Path) -> Net:
+    from ..compiler.errors import PdeloomError
     from .net import from_spec
+    from .spec import located
 
-    return from_spec(spec)
+    try:
+        return from_spec(spec)
+    except PdeloomError as error:
+        raise located(error, str(where)) from None
 
 
 def _table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -76,7 +76,12 @@ def fit(
     from lightning_fabric import Fabric
 
     out = Path(out)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise TrainingError(
+            f"accelerator={accelerator!r}, devices={devices}, precision={precision!r}: {error}"
+        ) from None
     fabric.launch()
     run = _Run(fabric, module, data, settings, out, save_every, precision)
     return run.train(progress and fabric.is_global_zero)

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..compiler.errors import DeclarationError
+
 
 def module_class(source: str) -> type[nn.Module]:
     """The network class that emitted source defines. Tracebacks through it show the emitted line."""
@@ -33,7 +35,10 @@ def module_class(source: str) -> type[nn.Module]:
 
 def build(source: str, dtype: Any = None, device: Any = None) -> nn.Module:
     """A fresh module with the initial weights."""
-    return module_class(source)(dtype=dtype or torch.float32, device=device)
+    dtype = torch.float32 if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise DeclarationError(f"module(dtype={dtype!r}): give a floating point torch dtype, such as torch.float64")
+    return module_class(source)(dtype=dtype, device=device)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

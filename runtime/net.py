@@ -13,6 +13,7 @@ import networkx as nx
 from ..compiler import Compiled, compile_pde
 from ..compiler.discretise import FiniteDifference
 from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
+from ..compiler.fields import Parameter
 from ..compiler.graph import dump
 from ..compiler.grid import Grid
 from ..compiler.passes import PIPELINE
@@ -52,7 +53,11 @@ def compile(
         if given is not None and not isinstance(given, kind):
             raise DeclarationError(f"compile({name}={given!r}): expected loom.{kind.__name__}(…)")
     grid, space = grid or Grid(), space or FiniteDifference()
-    listed = [trainable] if isinstance(trainable, str) else list(trainable)
+    if not isinstance(trainable, (str, list, tuple, set, frozenset, Parameter)):
+        raise DeclarationError(f"compile(trainable={trainable!r}): give a list such as [lam, 'tau', 'stencil']")
+    if not isinstance(shared, bool):
+        raise DeclarationError(f"compile(shared={shared!r}): True or False")
+    listed = [trainable] if isinstance(trainable, (str, Parameter)) else list(trainable)
     compiled = compile_pde(pde, grid, space, scheme, listed, bool(shared), guarantee, unstable)
     options = {
         "trainable": [str(w) for w in listed],
@@ -134,12 +139,17 @@ class Net:
 
         `module` is a trained one (default: fresh), `train` the [train] table it was trained with.
         """
+        import torch
         from safetensors.torch import save
 
         from .load import write_atomic
 
+        if not isinstance(folder, (str, Path)) or (Path(folder).exists() and not Path(folder).is_dir()):
+            raise CheckpointError(f"save({str(folder)!r}): give the path of a folder, new or old")
         folder = Path(folder)
-        module = self.module() if module is None else module
+        module = self.module(dtype=torch.float64) if module is None else module
+        if type(module).__name__ != self.name or not hasattr(module, "certificate"):
+            raise CheckpointError(f"save(module={type(module).__name__}): not a module of this network, {self.name}")
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
         weights = save(state)
         record = {
@@ -187,22 +197,28 @@ def load(folder: str | Path) -> Saved:
     from safetensors import SafetensorError
     from safetensors.torch import load as read
 
+    if not isinstance(folder, (str, Path)):
+        raise CheckpointError(f"load({folder!r}): give the folder that Net.save wrote")
     folder = Path(folder)
+    contents = {}
+    for name in ("net.py", "spec.toml", "weights.safetensors", "certificate.json"):
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot read {name} ({error.strerror}); save the network again") from None
     try:
-        source = (folder / "net.py").read_text(encoding="utf-8")
-        weights = (folder / "weights.safetensors").read_bytes()
-        record = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
-        expected = {key: record[key] for key in ("format", "source", "weights", "certificate")}
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder}: {Path(str(error.filename)).name} is missing; save the network again"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}/certificate.json is damaged ({error}); save the network again") from None
+        record = json.loads(contents["certificate.json"])
+        expected = {key: record[key] for key in ("format", "class", "source", "weights", "certificate")}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{folder}/certificate.json is damaged ({error!r}); save the network again") from None
+    if expected["format"] != FORMAT:
+        raise CheckpointError(f"{folder} has format {expected['format']!r}, this version reads {FORMAT}; save it again")
+    weights = contents["weights.safetensors"]
     from .spec import read_spec
 
     net = from_spec(read_spec(folder / "spec.toml"))
-    if net.source != source or expected["source"] != _digest(source.encode()):
+    digest = _digest(contents["net.py"])
+    if digest != _digest(net.source.encode()) or expected["source"] != digest or expected["class"] != net.name:
         raise CheckpointError(
             f"{folder}/net.py is not what this version of pdeloom emits for spec.toml: it was edited or comes from "
             f"another version. Restore it, or import it yourself if you trust it"

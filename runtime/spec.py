@@ -14,22 +14,24 @@ Every wrong key or value is a `SpecError` that names the file, the key and the r
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..compiler.discretise import FiniteDifference
-from ..compiler.errors import PdeloomError, SpecError, suggest
-from ..compiler.grid import Grid
+from ..compiler.errors import DeclarationError, DiscretisationError, PdeloomError, SpecError, suggest
+from ..compiler.grid import Grid, exact
 from ..compiler.parse import parse, unparse, unparse_boundary
 from ..compiler.problem import PDE, canonical
 from ..compiler.schemes import Scheme, find_scheme
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class PDETable(_Table):
@@ -37,7 +39,7 @@ class PDETable(_Table):
     fields: list[str]
     equation: str | list[str]
     boundary: str | dict[str, str | list[str]]
-    data: list[str] | dict[str, tuple[float, float] | None] = []
+    data: list[str] | dict[str, list[float] | None] = []
     name: str | None = None
 
 
@@ -47,7 +49,7 @@ class ParameterTable(_Table):
 
 
 class GridTable(_Table):
-    spacing: float | list[float] = 1.0
+    spacing: float | str | list[float | str] = 1.0
     shape: list[int] | None = None
     centering: Literal["vertex", "cell"] = "vertex"
 
@@ -111,7 +113,18 @@ class Spec(_Table):
             data=self.pde.data,
             name=self.pde.name,
         )
-        spacing = tuple(self.grid.spacing) if isinstance(self.grid.spacing, list) else self.grid.spacing
+        text = self.pde.equation if isinstance(self.pde.equation, str) else " ".join(self.pde.equation)
+        for key in (*self.parameters, *self.pde.fields, *self.pde.data):
+            if not re.search(rf"\b{re.escape(key)}\b", text):
+                raise DeclarationError(f"{key!r} is declared but does not occur in the equation; remove it or use it")
+        listed = self.grid.spacing if isinstance(self.grid.spacing, list) else [self.grid.spacing]
+        try:
+            spacings = tuple(Fraction(h) if isinstance(h, str) else h for h in listed)
+        except (ValueError, ZeroDivisionError):
+            raise DiscretisationError(
+                f"spacing = {self.grid.spacing!r}: give a number or a fraction such as '1/3'"
+            ) from None
+        spacing: Any = spacings if isinstance(self.grid.spacing, list) else spacings[0]
         shape = None if self.grid.shape is None else tuple(self.grid.shape)
         keywords = dict(self.scheme.model_extra or {})
         return {
@@ -149,17 +162,34 @@ def check_spec(table: dict[str, Any], where: str) -> Spec:
     except SpecError:
         raise
     except PdeloomError as error:
-        key = {"ParseError": "pde.equation", "BoundaryError": "pde.boundary", "SchemeError": "scheme"}.get(
-            type(error).__name__
-        )
-        raise SpecError(f"{where}: {f'[{key}] ' if key else ''}{error}") from None
+        raise located(error, where) from None
     return spec
+
+
+_KEYS = {
+    "ParseError": "[pde] equation: ",
+    "UnsupportedTermError": "[pde] equation: ",
+    "BoundaryError": "[pde] boundary: ",
+    "SchemeError": "[scheme]: ",
+    "UnknownKeywordError": "[scheme]: ",
+    "UnstableSchemeError": "[scheme] tau: ",
+    "DiscretisationError": "[grid] or [space]: ",
+}
+
+
+def located(error: PdeloomError, where: str) -> SpecError:
+    """The error with the file and, where its type tells it, the key."""
+    return (
+        error if isinstance(error, SpecError) else SpecError(f"{where}: {_KEYS.get(type(error).__name__, '')}{error}")
+    )
 
 
 def _explain(error: ValidationError, table: dict[str, Any]) -> str:
     first = error.errors()[0]
     location = [
-        str(part) for part in first["loc"] if not str(part).endswith(("]", "Table")) and part not in ("float", "str")
+        str(part)
+        for part in first["loc"]
+        if not str(part).endswith(("]", "Table")) and part not in ("float", "str", "bool")
     ]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
@@ -196,9 +226,9 @@ def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, opti
         },
         "parameters": {p.name: {"value": p.value, "positive": bool(p.is_positive)} for p in problem.parameters},
         "grid": {
-            "spacing": [float(h) for h in grid.spacing]
+            "spacing": [_number(h) for h in grid.spacing]
             if isinstance(grid.spacing, (tuple, list))
-            else float(grid.spacing),
+            else _number(grid.spacing),
             **({"shape": list(grid.shape)} if grid.shape else {}),
             "centering": grid.centering,
         },
@@ -207,6 +237,11 @@ def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, opti
         "compile": {key: value for key, value in options.items() if value is not None},
     }
     return table
+
+
+def _number(h: Any) -> float | str:
+    """A float, or a fraction that no float is."""
+    return f"{h.numerator}/{h.denominator}" if isinstance(h, Fraction) and exact(float(h)) != h else float(h)
 
 
 def write_toml(table: dict[str, Any]) -> str:
