@@ -48,7 +48,7 @@ class Scheme:
     def __post_init__(self) -> None:
         for name in ("steps", "tau"):  # NumPy scalars are as good as Python's
             value = getattr(self, name)
-            if hasattr(value, "item") and not isinstance(value, (int, float)) and not getattr(value, "shape", None):
+            if hasattr(value, "item") and not getattr(value, "shape", None):
                 object.__setattr__(self, name, value.item())
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise SchemeError(f"{type(self).__name__}(steps={self.steps!r}): give a whole number of steps from 1 on")

@@ -1,0 +1,328 @@
+"""Load, train, resume, save, report: and every file that may be damaged on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from sympy import Eq
+
+import pdeloom as loom
+from pdeloom.runtime.checkpoint import read_record
+from pdeloom.runtime.data import Patches, add_noise, as_image, load_images
+from pdeloom.runtime.metrics import psnr, score
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"steps": 12, "batch": 4, "patch": 16, "save_every": 4, "progress": False}
+
+
+def denoiser(steps=3, **options):
+    options = {"trainable": ["lam", "tau"], **options}
+    return zoo.network("perona-malik 2d", tau="auto", steps=steps, h=1.0, **options)
+
+
+def images():
+    rng = np.random.default_rng(0)
+    return [np.clip(np.cumsum(rng.normal(size=(40, 44)), 1) / 20 + 0.5, 0, 1) for _ in range(3)]
+
+
+def weights(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# --- loading source -------------------------------------------------------------------------------------------
+
+
+def test_tracebacks_show_the_emitted_line():
+    module = denoiser().module()
+    try:
+        module.step(None, 0)
+    except TypeError as error:
+        text = "".join(traceback.format_exception(error))
+    assert "u_x = u[..., 1:" in text
+
+
+def test_wrong_dtypes_are_refused():
+    net = denoiser()
+    for dtype in ("float64", torch.int32, np.float64):
+        with pytest.raises(loom.DeclarationError, match="floating point"):
+            net.module(dtype=dtype)
+    with pytest.raises(loom.UnknownKeywordError, match="dtype"):
+        net.module(dtpe=torch.float64)
+
+
+# --- save and load --------------------------------------------------------------------------------------------
+
+SAVED = [
+    "perona-malik 2d",
+    "mixed operator 1d",
+    "coefficient and g 2d",
+    "weickert 2d",
+    "forward-and-backward 2d",
+    "reaction 2d",
+    "separable 3d",
+]
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "periodic", "mixed"])
+@pytest.mark.parametrize("name", SAVED)
+def test_round_trip(name, kind, tmp_path):
+    net = zoo.network(
+        name, kind, 4, h=Fraction(1, 3), trainable=[p for p in ("lam",) if "lam" in str(zoo.EQUATIONS[name])]
+    )
+    module = net.module(dtype=torch.float64)
+    with torch.no_grad():
+        for p in module.parameters():
+            p += 0.1
+    saved = loom.load(net.save(tmp_path / "net", module))
+    assert saved.net.source == net.source
+    assert same(weights(saved.module(dtype=torch.float64)), weights(module))
+    assert saved.certificate["notion"] == net.stability.governing
+
+
+def test_numpy_numbers_and_names_survive(tmp_path):
+    pde = loom.PDE(Eq(loom.dt(zoo.V), loom.laplacian(zoo.V)), boundary=loom.Dirichlet(0), name='my "net"')
+    net = loom.compile(pde, grid=loom.Grid(0.5), scheme=loom.ForwardEuler(np.int64(2), np.float64(0.1)))
+    assert loom.load(net.save(tmp_path)).net.name == "MyNet"
+
+
+def damaged(tmp_path, file, change):
+    net = denoiser()
+    folder = net.save(tmp_path / "net")
+    path = folder / file
+    raw = change(path.read_bytes())
+    path.write_bytes(raw) if raw is not None else path.unlink()
+    return folder
+
+
+def flip(raw):
+    return raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:]
+
+
+DAMAGE = {
+    "code added": ("net.py", lambda raw: raw + b"\nimport os\n"),
+    "source missing": ("net.py", lambda raw: None),
+    "source binary": ("net.py", lambda raw: b"\xff\xfe\x00"),
+    "weights changed": ("weights.safetensors", flip),
+    "weights pickled": ("weights.safetensors", lambda raw: b"\x80\x04cos\nsystem\n(S'true'\ntR."),
+    "weights missing": ("weights.safetensors", lambda raw: None),
+    "certificate forged": ("certificate.json", lambda raw: raw.replace(b'"tau_max"', b'"tau_min"')),
+    "certificate not json": ("certificate.json", lambda raw: b"{"),
+    "certificate deep": ("certificate.json", lambda raw: b"[" * 100_000),
+    "certificate format": ("certificate.json", lambda raw: raw.replace(b'"format": 1', b'"format": 99')),
+    "class renamed": ("certificate.json", lambda raw: raw.replace(b"PeronaMalik2d", b"Foo")),
+    "spec changed": ("spec.toml", lambda raw: raw.replace(b"steps = 3", b"steps = 4")),
+    "spec broken": ("spec.toml", lambda raw: b"[pde"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_folders_are_refused(name, tmp_path):
+    with pytest.raises((loom.CheckpointError, loom.SpecError)):
+        loom.load(damaged(tmp_path, *DAMAGE[name]))
+
+
+def test_foreign_modules_are_not_saved(tmp_path):
+    with pytest.raises(loom.CheckpointError, match="not a module of this network"):
+        denoiser().save(tmp_path, torch.nn.Linear(2, 2))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(loom.CheckpointError, match="folder"):
+        denoiser().save(tmp_path / "file")
+
+
+def test_certificates_survive_export_as_data():
+    module = denoiser().module()
+    exported = torch.export.export(module, (torch.rand(1, 1, 8, 8),))
+    assert exported.module()(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+    assert json.loads(json.dumps(module.certificate()))["status"] == "proved"
+
+
+# --- data -----------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_a_function_of_seed_and_step():
+    a, b = (Patches([as_image(i) for i in images()], 16, 4, 0.1, seed) for seed in (0, 1))
+    assert torch.equal(a.draw(5)[0], a.draw(5)[0])
+    assert not torch.equal(a.draw(5)[0], a.draw(6)[0])
+    assert not torch.equal(a.draw(5)[0], b.draw(5)[0])
+    noisy, clean = a.draw(3)
+    assert noisy.shape == clean.shape == (4, 1, 16, 16)
+    assert (noisy - clean).std().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_bad_images_are_refused(tmp_path):
+    for bad, words in [
+        (np.full((8, 8), 2.0), "lie in"),
+        (np.zeros((2, 3, 4, 5)), "shape"),
+        (np.full((8, 8), np.nan), "lie in"),
+        (np.zeros((8, 8), int), "type"),
+    ]:
+        with pytest.raises(loom.DataError, match=words):
+            as_image(bad)
+    with pytest.raises(loom.DataError, match="larger than an image"):
+        Patches([as_image(i) for i in images()], 99, 4, 0.1, 0)
+    with pytest.raises(loom.DataError, match="no folder"):
+        load_images(str(tmp_path / "nowhere"))
+    with pytest.raises(loom.DataError, match="empty"):
+        load_images([])
+
+
+def test_folders_hold_out_images(tmp_path):
+    from skimage.io import imsave
+
+    for i in range(12):
+        imsave(tmp_path / f"{i:02}.png", (np.full((8, 8), i * 10)).astype(np.uint8), check_contrast=False)
+    assert (len(load_images(tmp_path)), len(load_images(tmp_path, held_out=True))) == (10, 2)
+
+
+def test_scores_are_those_of_scikit_image():
+    from skimage.metrics import peak_signal_noise_ratio
+
+    clean = as_image(images()[0])
+    noisy = add_noise(clean, 0.1, 0)
+    assert psnr(noisy, clean) == pytest.approx(
+        peak_signal_noise_ratio(clean.numpy(), noisy.numpy(), data_range=1), abs=1e-4
+    )
+    result = score(lambda u: u, [clean], 0.1)
+    assert result.psnr > 19 and 0 < result.ssim < 1
+
+
+# --- training -------------------------------------------------------------------------------------------------
+
+
+def test_training_improves_and_keeps_the_certificate(tmp_path):
+    net = denoiser(steps=4)
+    data = load_images("skimage")[:2]
+    fitted = loom.fit(net.module(), data, steps=60, batch=8, patch=32, save_every=20, out=tmp_path, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40, 60]
+    assert lines[-1]["validation_psnr"] > lines[0]["validation_psnr"] > 20
+    assert fitted.best_psnr == max(line["validation_psnr"] for line in lines)
+    assert fitted.certificate["status"] == "proved"
+    assert read_record(tmp_path / "last.safetensors")["certificate"] == fitted.certificate
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def test_a_stopped_run_resumes_bit_identically(tmp_path, monkeypatch):
+    data = images()
+    whole = loom.fit(denoiser().module(), data, out=tmp_path / "a", **SMALL)
+    import pdeloom.runtime.fit as fit_module
+
+    real, count = fit_module._Run._one_step, 0
+
+    def interrupted(self):
+        nonlocal count
+        count += 1
+        if count == 7:
+            raise KeyboardInterrupt
+        return real(self)
+
+    with monkeypatch.context() as m:
+        m.setattr(fit_module._Run, "_one_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loom.fit(denoiser().module(), data, out=tmp_path / "b", **SMALL)
+    assert read_record(tmp_path / "b" / "last.safetensors")["step"] == 4
+    resumed = loom.fit(denoiser().module(), data, out=tmp_path / "b", **SMALL)
+    assert same(weights(whole.module), weights(resumed.module))
+    assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
+
+
+KILLED = """
+import sys; sys.path.insert(0, {tests!r})
+import torch, numpy as np; torch.set_num_threads(1)
+import test_runtime as t, pdeloom as loom
+loom.fit(t.denoiser().module(), t.images(), out={out!r}, steps=40, batch=4, patch=16, save_every=2, progress=False)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15])
+def test_sigkill_at_any_moment_resumes_bit_identically(tmp_path, delay):
+    """A child process is killed while it trains, at a different moment each time; the next one finishes the run."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+
+    def start(out):
+        code = KILLED.format(tests=str(ROOT / "tests"), out=str(out))
+        return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE)
+
+    killed = tmp_path / "killed"
+    child = start(killed)
+    while not (killed / "last.safetensors").exists() and child.poll() is None:
+        time.sleep(0.001)
+    time.sleep(delay)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stderr.close()
+    (killed / "metrics.jsonl").open("a").write('{"step": 39, "lo')  # a torn line, as a crash may leave one
+    for out in (killed, tmp_path / "whole"):
+        child = start(out)
+        assert child.wait() == 0, child.stderr.read().decode()
+        child.stderr.close()
+    for file in ("metrics.jsonl", "last.safetensors", "best.safetensors"):
+        assert (killed / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path):
+    loom.fit(denoiser().module(), images(), out=tmp_path, **SMALL)
+    with pytest.raises(loom.TrainingError, match="rate"):
+        loom.fit(denoiser().module(), images(), out=tmp_path, rate=0.001, **SMALL)
+    with pytest.raises(loom.TrainingError, match="network"):
+        loom.fit(denoiser(trainable=["tau"]).module(), images(), out=tmp_path, **SMALL)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path):
+    loom.fit(denoiser().module(), images(), out=tmp_path, **SMALL)
+    (tmp_path / "last.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(loom.CheckpointError, match="damaged"):
+        loom.fit(denoiser().module(), images(), out=tmp_path, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rate": -1}, "rate"),
+        ({"batch": 0}, "batch"),
+        ({"steps": "ten"}, "steps"),
+        ({"accelerator": "tpux"}, "tpux"),
+        ({"precision": "3"}, "precision"),
+    ],
+)
+def test_bad_training_options(options, words, tmp_path):
+    with pytest.raises(loom.TrainingError, match=words):
+        loom.fit(denoiser().module(), images(), out=tmp_path, **{**SMALL, **options})
+
+
+def test_untrainable_networks_are_refused(tmp_path):
+    with pytest.raises(loom.TrainingError, match="trainable="):
+        loom.fit(denoiser(trainable=[]).module(), images(), out=tmp_path, **SMALL)
+    with pytest.raises(loom.TrainingError, match="data fields"):
+        loom.fit(zoo.network("coefficient 2d", trainable=["tau"], tau="auto").module(), images(), out=tmp_path, **SMALL)
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_one_page_with_everything(tmp_path):
+    net = denoiser()
+    page = net.report(tmp_path / "r.html", net.module()).read_text(encoding="utf-8")
+    for word in ("∂x", "norm decrease", "refuted", "<svg", "K_x", "class PeronaMalik2d", "no flux"):
+        assert word in page
+    outside = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert not outside, "self-contained"
+    for name in net.graph:
+        assert f">{name}</text>" in page
