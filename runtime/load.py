@@ -51,6 +51,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # as if it had been opened the usual way
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
