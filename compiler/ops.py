@@ -81,12 +81,22 @@ class Input(Op):
 
 
 @dataclass(frozen=True)
-class Stencil(Op):
-    """K v; `parity` says how v continues beyond the boundary."""
+class Linear(Op):
+    """K or K*, for a K that acts on values of the given parity (how they continue beyond the boundary)."""
 
     K: stencil.Stencil
     label: str
     parity: Parity
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        return frozenset(s for p in self.K.products for s in p.coefficient.free_symbols)
+
+
+@dataclass(frozen=True)
+class Stencil(Linear):
+    """K v."""
+
     kind: ClassVar[str] = "stencil"
 
     def place(self, arguments: Sequence[Place]) -> Place:
@@ -97,21 +107,14 @@ class Stencil(Op):
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         return self.K.apply(arguments[0], context.shape, self.parity, context.scalars)
 
-    @property
-    def scalars(self) -> frozenset[sp.Symbol]:
-        return frozenset(s for p in self.K.products for s in p.coefficient.free_symbols)
-
     def text(self, names: Sequence[str]) -> str:
         return f"{self.label} {names[0]}"
 
 
 @dataclass(frozen=True)
-class AdjointStencil(Op):
-    """K* v = KᵀW v for a K that acts on values of the given parity."""
+class AdjointStencil(Linear):
+    """K* v = KᵀW v."""
 
-    K: stencil.Stencil
-    label: str
-    parity: Parity
     kind: ClassVar[str] = "adjoint stencil"
 
     def place(self, arguments: Sequence[Place]) -> Place:
@@ -121,10 +124,6 @@ class AdjointStencil(Op):
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         return self.K.adjoint(arguments[0], context.shape, self.parity, context.scalars)
-
-    @property
-    def scalars(self) -> frozenset[sp.Symbol]:
-        return frozenset(s for p in self.K.products for s in p.coefficient.free_symbols)
 
     def text(self, names: Sequence[str]) -> str:
         return f"{self.label}* {names[0]}"

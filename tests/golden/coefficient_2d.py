@@ -11,7 +11,6 @@ stencil      K_y  {(0, -1/2): -2, (0, 1/2): 2}
 stability    norm decrease: proved for tau <= 0.03125 = 2/(L‖K‖²), L‖K‖² = 64
 assumes      0 ≤ g ≤ 2 for g = a(x, y)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
-assumes      tau = 0.001
 trained      nothing
 
 Written by pdeloom 0.1.0; needs torch alone. Yours to read, edit and keep.
@@ -31,7 +30,6 @@ CERTIFICATE = {
     "assumptions": [
         "0 ≤ g ≤ 2 for g = a(x, y)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
-        "tau = 0.001",
     ],
     "tau": 0.001,
     "tau_max": 0.03125,
@@ -145,5 +143,7 @@ class Diffusion2d(nn.Module):
         tau_max = [0.03125] * self.steps
         rounding = 1
         kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))
+        kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())
         status = CERTIFICATE["status"] if kept else "unknown"
-        return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}
+        new = {"status": status, "tau": tau, "tau_max": tau_max}
+        return {**CERTIFICATE, **new}

@@ -1,7 +1,7 @@
 """PeronaMalik1d: the ResNet that explicit Euler is for this PDE.
 
 PDE          ∂t v = -∂xx[∂xx v/(1 + (∂xx v)²/λ²)]
-diffusivity  g = 1/(1 + s²/λ²) along ∂xx
+diffusivity  g = 1/(1 + (∂xx v)²/λ²)
 boundary     no flux
 grid         h = 0.5, vertex-centred
 space        finite differences of order 2
@@ -11,7 +11,6 @@ stencil      K_xx  {-1: 4, 0: -8, 1: 4}  (trained)
 stability    norm decrease: proved for tau <= 0.0078125 = 2/(L‖K‖²), L‖K‖² = norm2_K_xx
 assumes      0 ≤ g ≤ 1 for g = 1/(1 + s**2/lam**2)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
-assumes      tau = 0.00703125
 trained      stencil, tau (one set per step)
 
 Written by pdeloom 0.1.0; needs torch alone. Yours to read, edit and keep.
@@ -30,7 +29,6 @@ CERTIFICATE = {
     "assumptions": [
         "0 ≤ g ≤ 1 for g = 1/(1 + s**2/lam**2)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
-        "tau = 0.00703125",
     ],
     "tau": 0.00703125,
     "tau_max": 0.0078125,
@@ -115,8 +113,8 @@ class PeronaMalik1d(nn.Module):
     def tau_max(self, k: int) -> Tensor:
         """The bound of norm decrease for the weights of step k."""
         norm2_K_xx = self.norm2_K_xx(k)
-        bound = 2 / norm2_K_xx
-        return bound
+        rho = norm2_K_xx
+        return 2 / rho.clamp(min=1e-12)
 
     def tau(self, k: int) -> Tensor:
         """τ of step k: below its bound for every weight."""
@@ -138,5 +136,8 @@ class PeronaMalik1d(nn.Module):
         tau_max = [float(self.tau_max(k)) for k in range(self.steps)]
         rounding = 1 + torch.finfo(next(self.parameters()).dtype).eps
         kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))
+        kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())
         status = CERTIFICATE["status"] if kept else "unknown"
-        return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}
+        new = {"status": status, "tau": tau, "tau_max": tau_max}
+        new["notions"] = {CERTIFICATE["notion"]: status}
+        return {**CERTIFICATE, **new}

@@ -10,7 +10,6 @@ stencil      K_x  {-1/2: -2, 1/2: 2}
 stability    norm decrease: proved for tau <= 0.125 = 2/(L‖K‖²), L‖K‖² = 16
 assumes      1 ≤ g ≤ 1 for g = 1
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
-assumes      tau = 0.001
 trained      nothing
 
 Written by pdeloom 0.1.0; needs torch alone. Yours to read, edit and keep.
@@ -29,7 +28,6 @@ CERTIFICATE = {
     "assumptions": [
         "1 ≤ g ≤ 1 for g = 1",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
-        "tau = 0.001",
     ],
     "tau": 0.001,
     "tau_max": 0.125,
@@ -106,5 +104,7 @@ class Heat1d(nn.Module):
         tau_max = [0.125] * self.steps
         rounding = 1
         kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))
+        kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())
         status = CERTIFICATE["status"] if kept else "unknown"
-        return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}
+        new = {"status": status, "tau": tau, "tau_max": tau_max}
+        return {**CERTIFICATE, **new}

@@ -1,7 +1,7 @@
 """PeronaMalik1d: the ResNet that explicit Euler is for this PDE.
 
 PDE          ∂t v = -∂xx[(2·∂xx v + 2·∂x v·α)/(2·(1 + (∂x v·α + ∂xx v)²/λ²))] + ∂x[(∂x v·α + ∂xx v)·α/(1 + (∂x v·α + ∂xx v)²/λ²)]
-diffusivity  g = 1/(1 + s²/λ²) along ∂xx + α·∂x
+diffusivity  g = 1/(1 + (∂xx + α·∂x v)²/λ²)
 boundary     no flux
 grid         h = 0.5, vertex-centred
 space        finite differences of order 2
@@ -11,7 +11,6 @@ stencil      K_D1  {-1: 4 - α, 0: -8, 1: 4 + α}
 stability    norm decrease: proved for tau <= 0.00708617 = 2/(L‖K‖²), L‖K‖² = 282.24
 assumes      0 ≤ g ≤ 1 for g = 1/(1 + s**2/lam**2)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
-assumes      tau = 0.001
 trained      nothing
 
 Written by pdeloom 0.1.0; needs torch alone. Yours to read, edit and keep.
@@ -30,7 +29,6 @@ CERTIFICATE = {
     "assumptions": [
         "0 ≤ g ≤ 1 for g = 1/(1 + s**2/lam**2)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
-        "tau = 0.001",
     ],
     "tau": 0.001,
     "tau_max": 0.007086167800453513,
@@ -130,5 +128,7 @@ class PeronaMalik1d(nn.Module):
         tau_max = [0.007086167800453513] * self.steps
         rounding = 1
         kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))
+        kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())
         status = CERTIFICATE["status"] if kept else "unknown"
-        return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}
+        new = {"status": status, "tau": tau, "tau_max": tau_max}
+        return {**CERTIFICATE, **new}

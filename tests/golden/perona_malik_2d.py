@@ -1,8 +1,7 @@
 """PeronaMalik2d: the ResNet that explicit Euler is for this PDE.
 
 PDE          ∂t u = ∂x[∂x u/(1 + ((∂x u)² + (∂y u)²)/λ²)] + ∂y[∂y u/(1 + ((∂x u)² + (∂y u)²)/λ²)]
-diffusivity  g = 1/(1 + (s0² + s1²)/λ²) along ∂x
-diffusivity  g = 1/(1 + (s0² + s1²)/λ²) along ∂y
+diffusivity  g = 1/(1 + ((∂x u)² + (∂y u)²)/λ²)
 boundary     no flux
 grid         h = 1, 1, vertex-centred
 space        finite differences of order 2
@@ -13,7 +12,6 @@ stencil      K_y  {(0, -1/2): -1, (0, 1/2): 1}
 stability    norm decrease: proved for tau <= 0.25 = 2/(L‖K‖²), L‖K‖² = 8
 assumes      0 ≤ g ≤ 1 for g = 1/(1 + (s0**2 + s1**2)/lam**2)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
-assumes      tau = 0.225
 trained      lam, tau (one set per step)
 
 Written by pdeloom 0.1.0; needs torch alone. Yours to read, edit and keep.
@@ -32,7 +30,6 @@ CERTIFICATE = {
     "assumptions": [
         "0 ≤ g ≤ 1 for g = 1/(1 + (s0**2 + s1**2)/lam**2)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
-        "tau = 0.225",
     ],
     "tau": 0.225,
     "tau_max": 0.25,
@@ -140,8 +137,8 @@ class PeronaMalik2d(nn.Module):
         return u
 
     def get_lam(self, k: int) -> Tensor:
-        """λ of step k, positive for every weight."""
-        return self.log_lam[k].exp()
+        """λ of step k, positive and finite for every weight."""
+        return self.log_lam[k].clamp(-20, 20).exp()
 
     def tau(self, k: int) -> Tensor:
         """τ of step k: below its bound for every weight."""
@@ -163,5 +160,8 @@ class PeronaMalik2d(nn.Module):
         tau_max = [0.25] * self.steps
         rounding = 1 + torch.finfo(next(self.parameters()).dtype).eps
         kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))
+        kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())
         status = CERTIFICATE["status"] if kept else "unknown"
-        return {**CERTIFICATE, "status": status, "tau": tau, "tau_max": tau_max}
+        new = {"status": status, "tau": tau, "tau_max": tau_max}
+        new["notions"] = {CERTIFICATE["notion"]: status}
+        return {**CERTIFICATE, **new}
