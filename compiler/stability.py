@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from . import notation
 from .discretise import DiscreteFlux, SemiDiscrete
 from .errors import SchemeError, UnstableSchemeError, suggest
 from .fields import Data, Parameter, Unknown
@@ -340,11 +341,13 @@ class _Analysis:
             if slopes or term.diffusivity is None:
                 if not slopes and Phi.xreplace({s: sp.S.Zero}) != 0:
                     return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
-                return [self._range(slope, s)], f"Φ = {Phi}", ""
-            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {term.diffusivity}", ""
-        g, others = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+                return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
+            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {_shown(flux)}", ""
+        g, others, weights = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+        if slopes and set(weights) - {1}:
+            return [], "", f"the norm in {_shown(flux)} weighs its components, whose Jacobian is not covered yet"
         if g is None:
-            return [], "", f"the diffusivity {term.diffusivity} is not a function of one norm times data"
+            return [], "", f"the diffusivity {_shown(flux)} is not a function of one norm times data"
         ranges = [self._range(g, s)]
         if slopes:  # the Jacobian has the eigenvalues g and Φ' = (g(s²)s)'
             ranges = [_union(ranges[0], self._range(sp.diff(g * s, s), s))]
@@ -360,7 +363,7 @@ class _Analysis:
             ranges.append(
                 Range(float(bounds[0]), float(bounds[1]), None, sp.Rational(*exact(bounds[1]).as_integer_ratio()))
             )
-        return ranges, f"g = {term.diffusivity}", ""
+        return ranges, f"g = {_shown(flux)}", ""
 
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
         return range_of(e.xreplace(self.fixed), s, self.trainable, even=parity_of(e, {s: -1}) == 1)
@@ -455,28 +458,28 @@ class _Analysis:
 
     def _spreading_pair(self, tau: Any) -> Witness | None:
         """Two ramps that differ by the Jacobian's fastest growing direction."""
+        walls = any(side.parity < 0 for axis in self.system.axes for side in axis.sides or ())
+        shape = (self._shape[0], *(6 if walls else 2 for _ in self._shape[1:]))  # states that vary along one axis
         slopes = [0.0]
         for flux in self.system.fluxes:
             ranges, _, _ = self._ranges(flux, slopes=True)
             slopes += [r.where_low * c for r in ranges if r.where_low for c in (1.0, 1.3)]
-        n, h = self._shape[0], float(self.system.axes[0].spacing)
+        n, h = shape[0], float(self.system.axes[0].spacing)
         x = np.arange(n) * h
         order = max((p.orders[0] for flux in self.system.fluxes for K in flux.own for p in K.products), default=1)
         best: tuple[float, Any] = (1 + _CLEARLY, None)
-        bumps = np.eye(n).reshape(n, 1, n, *(1,) * (len(self._shape) - 1)) * np.ones(self._shape)
+        bumps = np.eye(n).reshape(n, 1, n, *(1,) * (len(shape) - 1)) * np.ones(shape)
         for slope in dict.fromkeys(slopes):
             for profile in (x**order / math.factorial(max(order, 1)), np.minimum(x, x[::-1])):
-                base = (slope * profile).reshape(1, 1, n, *(1,) * (len(self._shape) - 1)) * np.ones(
-                    (1, 1, *self._shape)
-                )
+                base = (slope * profile).reshape(1, 1, n, *(1,) * (len(shape) - 1)) * np.ones((1, 1, *shape))
                 epsilon = 1e-6 * max(slope * h, h)
                 plus, minus = self._one_step(base + epsilon * bumps, tau), self._one_step(base - epsilon * bumps, tau)
                 if plus is None or minus is None or not (np.isfinite(plus).all() and np.isfinite(minus).all()):
                     continue
-                middle = (slice(None), 0, slice(None), *(s // 2 for s in self._shape[1:]))
+                middle = (slice(None), 0, slice(None), *(s // 2 for s in shape[1:]))
                 jacobian = ((plus - minus) / (2 * epsilon))[middle]
-                direction = np.linalg.svd(jacobian.T)[2][0].reshape(1, 1, n, *(1,) * (len(self._shape) - 1))
-                other = base + 100 * epsilon * direction * np.ones((1, 1, *self._shape))
+                direction = np.linalg.svd(jacobian.T)[2][0].reshape(1, 1, n, *(1,) * (len(shape) - 1))
+                other = base + 100 * epsilon * direction * np.ones((1, 1, *shape))
                 image = self._one_step(np.concatenate([base, other]), tau)
                 assert image is not None
                 factor = float(np.linalg.norm(image[0] - image[1]) / np.linalg.norm(base - other))
@@ -528,21 +531,40 @@ def _learned_norm(K: Stencil) -> sp.Expr:
     return sp.Add(*(sp.Abs(o.weight) * o.l1 for o in K.orbits())) ** 2
 
 
-def _radial(g: sp.Expr, slots: list[sp.Symbol], s: sp.Symbol) -> tuple[sp.Expr | None, list[sp.Expr]]:
-    """g = h(s²)·∏ data with s² = Σ slot²: (h, data factors)."""
+def _shown(flux: DiscreteFlux) -> str:
+    """g as the header writes it, with the derivatives in place of the slots."""
+    axes = tuple(axis.name for axis in flux.own[0].axes)
+    named = {s: sp.Symbol(f"({notation.show_operator(o, axes)} u)") for s, o in flux.term.slots}
+    return notation.show((flux.term.flux if flux.term.diffusivity is None else flux.term.diffusivity).xreplace(named))
+
+
+def _radial(
+    g: sp.Expr, slots: list[sp.Symbol], s: sp.Symbol
+) -> tuple[sp.Expr | None, list[sp.Expr], tuple[sp.Expr, ...]]:
+    """g = h(s²)·∏ data with s² = Σ w·slot²: (h, data factors, weights w)."""
     others = [f for f in sp.Mul.make_args(g) if not f.has(*slots) and f.atoms(Data, Unknown)]
     rest = sp.Mul(*(f for f in sp.Mul.make_args(g) if f not in others))
     if rest.atoms(Data, Unknown):
-        return None, []
+        return None, [], ()
     used = [slot for slot in slots if slot in rest.free_symbols]
     squares = {slot: sp.Symbol(f"q{i}", nonnegative=True) for i, slot in enumerate(used)}
     opened = rest.xreplace({slot: sp.sqrt(q) for slot, q in squares.items()})
+    weights: tuple[sp.Expr, ...] = ()
     if used:
         first, *further = squares.values()
-        opened = opened.xreplace({first: s**2 - sp.Add(*further)})
+        slope = sp.diff(opened, first)
+        weights = (sp.S.One, *(sp.cancel(sp.diff(opened, q) / slope) for q in further))
+        if not all(w.is_number and w.is_positive for w in weights):
+            return None, [], ()
+        rest = sp.Add(*(w * q for w, q in zip(weights[1:], further, strict=True)))
+        opened = (
+            sp.cancel(opened.xreplace({first: s**2 - rest}))
+            if set(weights) - {1}
+            else opened.xreplace({first: s**2 - rest})
+        )
         if opened.free_symbols & set(further):
-            return None, []
-    return opened, others
+            return None, [], ()
+    return opened, others, weights
 
 
 def _union(a: Range, b: Range) -> Range:

@@ -67,6 +67,8 @@ def train(spec: SpecPath, resume: Annotated[bool, typer.Option(help="Go on with 
         raise TrainingError(f"{out} holds a run already; delete it, choose another out, or drop --no-resume")
     net = _net_of(read, spec)
     fitted = fit(net.module(), **options)
+    if not fitted.first:
+        return
     net.save(out, fitted.module, train=options)
     certificate = f"{fitted.certificate['notion']} {fitted.certificate['status']}"
     typer.echo(f"{out}: {fitted.steps} steps, validation {fitted.best_psnr:.2f} dB, {certificate}")

@@ -37,6 +37,8 @@ class Fitted:
     best_psnr: float
     out: Path
     certificate: dict[str, Any]
+    first: bool = True
+    """Is this the process that writes?"""
 
 
 @strict
@@ -145,7 +147,7 @@ class _Run:
                     self._save(sum(losses) / len(losses))
                     losses = []
         certificate = self.module.certificate()  # type: ignore[operator]
-        return Fitted(self.module, self.step, self.best, self.out, certificate)
+        return Fitted(self.module, self.step, self.best, self.out, certificate, self.fabric.is_global_zero)
 
     def _one_step(self) -> float:
         world, rank = self.fabric.world_size, self.fabric.global_rank
@@ -166,11 +168,11 @@ class _Run:
         with torch.no_grad():
             dtype = next(self.module.parameters()).dtype
             value = psnr(self.module(noisy.to(dtype)).float().clamp(0, 1), clean)
+        better = value > self.best
+        self.best = max(self.best, value)
         if not self.fabric.is_global_zero:
             return
         certificate = self.module.certificate()  # type: ignore[operator]
-        better = value > self.best
-        self.best = max(self.best, value)
         line = {"step": self.step, "loss": loss, "validation_psnr": value, "certificate": certificate["status"]}
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

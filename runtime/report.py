@@ -58,7 +58,7 @@ def draw(graph: nx.DiGraph) -> str:
     layers = [sorted(layer, key=list(graph).index) for layer in nx.topological_generations(graph)]
     width, height, gap_x, gap_y = 150, 40, 20, 34
     columns = max(map(len, layers))
-    total = columns * (width + gap_x)
+    total = columns * (width + gap_x) + 3 * gap_x
     place = {}
     order: dict[str, float] = {}
     for row, layer in enumerate(layers):
@@ -71,8 +71,12 @@ def draw(graph: nx.DiGraph) -> str:
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>']
     for a, b in graph.edges:
         (x1, y1), (x2, y2) = place[a], place[b]
-        y1, middle = y1 + height, (y1 + height + y2) / 2
-        curve = f"M{x1:.0f} {y1:.0f} C{x1:.0f} {middle:.0f} {x2:.0f} {middle:.0f} {x2:.0f} {y2:.0f}"
+        y1 += height
+        aside = (width / 2 + 16) * (1 if x1 > total / 2 else -1) if y2 - y1 > gap_y else 0  # beside the boxes between
+        bend = max((y2 - y1) / 2, gap_y) if not aside else gap_y
+        curve = (
+            f"M{x1:.0f} {y1:.0f} C{x1 + aside:.0f} {y1 + bend:.0f} {x2 + aside:.0f} {y2 - bend:.0f} {x2:.0f} {y2:.0f}"
+        )
         parts.append(f'<path d="{curve}" fill="none" stroke="#999"/>')
     for name, (x, y) in place.items():
         kind = graph.nodes[name]["op"].kind

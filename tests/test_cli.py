@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_the_whole_way(shell):
     assert refused.returncode == 2 and "holds a run" in refused.stderr
     scored = shell("evaluate", "run")
     assert scored.returncode == 0 and "PSNR" in scored.stdout, scored.stderr
+
+
+def test_two_processes_train_as_one(shell):
+    """Each draws its half of the same batch; gradients are averaged; one of them writes."""
+    shell("train", "spec.toml")
+    alone = (shell.folder / "run" / "metrics.jsonl").read_text().splitlines()
+    done = shell("train", "spec.toml", spec=SPEC.replace('out = "run"', 'out = "pair"\ndevices = 2'))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("proved") == 1
+    together = (shell.folder / "pair" / "metrics.jsonl").read_text().splitlines()
+    assert len(alone) == len(together) == 2
+    values = [[json.loads(line)["validation_psnr"] for line in lines] for lines in (alone, together)]
+    assert values[0] == pytest.approx(values[1], abs=1e-3)
 
 
 def test_check_exits_1_on_refuted(shell):

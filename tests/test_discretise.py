@@ -174,7 +174,7 @@ def test_heat_against_the_matrix_exponential():
     for steps in (200, 400):
         net = zoo.network("heat 1d", "no-flux", steps=steps, tau=time / steps, h=h)
         errors.append(abs(net.reference(u0[None, None])[0, 0] - exact).max())
-    assert errors[1] < 1e-3 * abs(exact).max()
+    assert errors[1] < 3e-3 * abs(exact).max()
     assert np.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.05)
 
 

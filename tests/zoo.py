@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import sympy as sp
@@ -85,17 +86,17 @@ def pde(name: str, kind: str = "no-flux") -> Any:
     return loom.PDE(EQUATIONS[name], boundary=boundary(name, kind))
 
 
-def network(
-    name: str, kind: str = "no-flux", order: int = 2, steps: int = 3, tau: Any = 1e-3, h: Any = 0.5, **options: Any
-) -> Any:
-    """A compiled network with a small fixed step, stable or not."""
-    centering = options.pop("centering", "vertex")
-    grid = loom.Grid(h, centering=centering)
-    space = loom.FiniteDifference(order)
+def network(name: str, kind: str = "no-flux", order: int = 2, **options: Any) -> Any:
+    """A compiled network with a small fixed step, stable or not; equal calls share it."""
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return _network(name, kind, order, tuple(sorted(frozen.items())))
+
+
+@functools.cache
+def _network(name: str, kind: str, order: int, options: Any) -> Any:
+    given = {"steps": 3, "tau": 1e-3, "h": 0.5, "centering": "vertex", **dict(options)}
+    grid = loom.Grid(given.pop("h"), centering=given.pop("centering"))
+    scheme = loom.ForwardEuler(given.pop("steps"), given.pop("tau"))
     return loom.compile(
-        pde(name, kind), grid=grid, space=space, scheme=loom.ForwardEuler(steps, tau), unstable="allow", **options
+        pde(name, kind), grid=grid, space=loom.FiniteDifference(order), scheme=scheme, unstable="allow", **given
     )
-
-
-def compiles(name: str, order: int) -> bool:
-    return True

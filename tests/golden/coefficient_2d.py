@@ -9,7 +9,7 @@ block        u − τ [K_x* (G(u) K_x u) + K_y* (G(u) K_y u)]
 stencil      K_x  {(-1/2, 0): -2, (1/2, 0): 2}
 stencil      K_y  {(0, -1/2): -2, (0, 1/2): 2}
 stability    norm decrease: proved for tau <= 0.03125 = 2/(L‖K‖²), L‖K‖² = 64
-assumes      0 ≤ g ≤ 2 for g = a(x, y)
+assumes      0 ≤ g ≤ 2 for g = a
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
 trained      nothing
 
@@ -28,7 +28,7 @@ CERTIFICATE = {
     "norm": "L²",
     "formula": "2/(L‖K‖²), L‖K‖² = 64",
     "assumptions": [
-        "0 ≤ g ≤ 2 for g = a(x, y)",
+        "0 ≤ g ≤ 2 for g = a",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
     "tau": 0.001,

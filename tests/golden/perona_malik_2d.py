@@ -10,7 +10,7 @@ block        u − τ [K_x* (G(u) K_x u) + K_y* (G(u) K_y u)]
 stencil      K_x  {(-1/2, 0): -1, (1/2, 0): 1}
 stencil      K_y  {(0, -1/2): -1, (0, 1/2): 1}
 stability    norm decrease: proved for tau <= 0.25 = 2/(L‖K‖²), L‖K‖² = 8
-assumes      0 ≤ g ≤ 1 for g = 1/(1 + (s0**2 + s1**2)/lam**2)
+assumes      0 ≤ g ≤ 1 for g = 1/(1 + ((∂x u)² + (∂y u)²)/λ²)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
 trained      lam, tau (one set per step)
 
@@ -28,7 +28,7 @@ CERTIFICATE = {
     "norm": "L²",
     "formula": "2/(L‖K‖²), L‖K‖² = 8",
     "assumptions": [
-        "0 ≤ g ≤ 1 for g = 1/(1 + (s0**2 + s1**2)/lam**2)",
+        "0 ≤ g ≤ 1 for g = 1/(1 + ((∂x u)² + (∂y u)²)/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
     "tau": 0.225,
