@@ -1,18 +1,11 @@
 """Every way the user can be told no.
 
     PdeloomError
-    ├── DeclarationError        a coordinate, field, parameter or operator that makes no sense
-    ├── BoundaryError           a missing, doubled or contradictory boundary condition
-    ├── UnsupportedTermError    a term that cannot be discretised as written
-    ├── ParseError              text that is not an equation of the grammar
-    ├── DiscretisationError     a grid, spacing or accuracy order that cannot serve the problem
-    ├── SchemeError             a scheme or keyword that cannot serve the problem
-    │   └── UnstableSchemeError     a step over its proved bound, or no bound to choose one from
-    ├── UnknownKeywordError     a keyword nobody listens to
-    ├── SpecError               a TOML file with a wrong key or value
-    ├── DataError               images, arrays or shapes that do not fit
-    ├── TrainingError           a run that cannot start, resume or go on
-    └── CheckpointError         a saved network that is damaged, stale or foreign
+    ├── DeclarationError, BoundaryError, UnsupportedTermError, ParseError     the equation
+    ├── DiscretisationError                                                   the grid
+    ├── SchemeError ── UnstableSchemeError                                    the time scheme
+    ├── UnknownKeywordError, SpecError                                        words nobody knows
+    └── DataError, TrainingError, CheckpointError                             the run
 
 Each message names the culprit, its value, the limit and the cure. A broken invariant of our own is an
 `AssertionError`, never one of these.
@@ -32,51 +25,51 @@ class PdeloomError(Exception):
 
 
 class DeclarationError(PdeloomError, ValueError):
-    pass
+    """A coordinate, field, parameter or operator that makes no sense."""
 
 
 class BoundaryError(PdeloomError, ValueError):
-    pass
+    """A missing, doubled or contradictory boundary condition."""
 
 
 class UnsupportedTermError(PdeloomError, NotImplementedError):
-    pass
+    """A term that cannot be discretised as written."""
 
 
 class ParseError(PdeloomError, ValueError):
-    pass
+    """Text that is not an equation of the grammar."""
 
 
 class DiscretisationError(PdeloomError, ValueError):
-    pass
+    """A grid, spacing or accuracy order that cannot serve the problem."""
 
 
 class SchemeError(PdeloomError, ValueError):
-    pass
+    """A scheme or keyword that cannot serve the problem."""
 
 
 class UnstableSchemeError(SchemeError):
-    pass
+    """A step over its proved bound, or no bound to choose one from."""
 
 
 class UnknownKeywordError(PdeloomError, TypeError):
-    pass
+    """A keyword nobody listens to."""
 
 
 class SpecError(PdeloomError, ValueError):
-    pass
+    """A TOML file with a wrong key or value."""
 
 
 class DataError(PdeloomError, ValueError):
-    pass
+    """Images, arrays or shapes that do not fit."""
 
 
 class TrainingError(PdeloomError, RuntimeError):
-    pass
+    """A run that cannot start, resume or go on."""
 
 
 class CheckpointError(PdeloomError, RuntimeError):
-    pass
+    """A saved network that is damaged, stale or foreign."""
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ def torch_code(e: sp.Expr, names: Mapping[sp.Symbol, str] | None = None, tensors
 
     >>> x, lam = sp.symbols("x lam")
     >>> torch_code(x / (1 + x**2 / lam**2))
-    'x / (1 + x**2 / lam**2)'
+    'x / (1 + (x / lam) ** 2)'
     >>> torch_code(sp.Max(sp.sqrt(2) * x, 0))
     'torch.clamp(1.4142135623730951 * x, min=0)'
     """

@@ -553,15 +553,14 @@ def _radial(
     if used:
         first, *further = squares.values()
         slope = sp.diff(opened, first)
-        weights = (sp.S.One, *(sp.cancel(sp.diff(opened, q) / slope) for q in further))
-        if not all(w.is_number and w.is_positive for w in weights):
+        ratios = [sp.cancel(sp.diff(opened, q) / slope) for q in further]
+        if not all(w.is_number and w.is_positive for w in ratios):
             return None, [], ()
+        weights = (sp.S.One, *(sp.S.One if abs(float(w) - 1) < 1e-12 else w for w in ratios))
         rest = sp.Add(*(w * q for w, q in zip(weights[1:], further, strict=True)))
-        opened = (
-            sp.cancel(opened.xreplace({first: s**2 - rest}))
-            if set(weights) - {1}
-            else opened.xreplace({first: s**2 - rest})
-        )
+        opened = opened.xreplace({first: s**2 - rest})
+        if opened.is_rational_function():
+            opened = sp.cancel(opened)
         if opened.free_symbols & set(further):
             return None, [], ()
     return opened, others, weights

@@ -261,3 +261,58 @@ def test_a_bound_that_holds_at_one_value_only_is_not_claimed_for_training():
     odd = sp.Lambda(r, sp.tanh(p + sp.sin(r) ** 2))
     with pytest.raises(loom.UnstableSchemeError, match="no upper bound was found"):
         compiled(Eq(loom.dt(zoo.U), zoo.isotropic(odd, zoo.U)), trainable=[p, "tau"])
+
+
+UNBOUNDED = {
+    "s²": lambda r: r,
+    "1 + s²": lambda r: 1 + r,
+    "√(s²)": sp.sqrt,
+    "log": lambda r: sp.log(1 + r),
+    "quartic": lambda r: r**2 + r,
+}
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_a_diffusivity_without_bound_is_never_proved(name):
+    r = sp.Symbol("r")
+    eq = Eq(loom.dt(zoo.V), zoo.isotropic(sp.Lambda(r, UNBOUNDED[name](r)), zoo.V))
+    with pytest.raises(loom.UnstableSchemeError, match="no upper bound"):
+        compiled(eq)
+    assert compiled(eq, tau=0.01, unstable="allow").stability["norm decrease"].status != "proved"
+
+
+BOUNDED = {
+    "compact": (lambda r: sp.Max(0, 1 - r), 1.0),
+    "tanh": (sp.tanh, 1.0),
+    "saturating": (lambda r: r / (1 + r), 1.0),
+    "logistic": (lambda r: 2 / (sp.exp(r) + 1), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_own_bounded_diffusivities_are_proved(name):
+    r = sp.Symbol("r")
+    g, sup = BOUNDED[name]
+    net = compiled(Eq(loom.dt(zoo.V), zoo.isotropic(sp.Lambda(r, g(r)), zoo.V)))
+    assert net.stability.tau_max == pytest.approx(0.5 / sup, rel=1e-3)
+    assert net.stability.tau_max <= 0.5 / sup * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("spoil", ["zero", "huge", "tiny", "inf", "nan"])
+def test_certificates_stay_truthful_far_out(spoil):
+    """Either the output is finite and no larger than the input, or the certificate is withdrawn."""
+    net = zoo.network("perona-malik 2d", tau="auto", trainable=["lam", "tau", "stencil"])
+    values = {"zero": 0.0, "huge": 50.0, "tiny": -50.0, "inf": float("inf"), "nan": float("nan")}
+    for dtype in (torch.float32, torch.float64):
+        module = net.module(dtype=dtype)
+        with torch.no_grad():
+            for p in module.parameters():
+                p.fill_(values[spoil])
+        u = torch.rand(2, 1, 9, 8, dtype=dtype)
+        certificate = module.certificate()
+        if certificate["status"] == "proved":
+            out = module(u)
+            assert torch.isfinite(out).all() and out.norm() <= u.norm() * (1 + 1e-5)
+        else:
+            assert spoil in ("inf", "nan")
+        assert list(certificate["notions"]) == ["norm decrease"]
