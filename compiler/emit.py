@@ -514,7 +514,7 @@ class _Emitter:
             if not isinstance(node["op"], Input):
                 continue
             role, v = node["op"].role, self.names[name]
-            lines: list[str] = []
+            lines = self._eager_ring(v, self.layout.rings[name], role)
             for a, width in enumerate(self.layout.rings[name]):
                 if width:
                     pieces = continuation(v, self.axes, a, 0, node["op"].parity[a], (width, width), role)
@@ -526,6 +526,20 @@ class _Emitter:
             )
             methods.append({"name": "extend" if role == "state" else f"extend_{v}", "v": v, "doc": doc, "lines": lines})
         return sorted(methods, key=lambda m: str(m["name"]))
+
+    def _eager_ring(self, v: str, widths: tuple[int, ...], role: str) -> list[str]:
+        """A ring of one node without flux is replication: one pass in eager mode, where concatenation takes one per
+        axis. Compiled it is the other way round, for concatenation fuses with the step and clamped indices do not."""
+        reflecting = all(
+            axis.sides is not None and all(side.plane == "face" and side.parity > 0 for side in axis.sides)
+            for axis in self.axes
+        )
+        if role != "state" or not reflecting or set(widths) != {1}:
+            return []
+        return [
+            "if not torch.compiler.is_compiling():  # one pass, but it would not fuse",
+            f'    return nn.functional.pad({v}, {_tuple([1] * 2 * len(widths))}, mode="replicate")',
+        ]
 
 
 # --- text ---------------------------------------------------------------------------------------------------
