@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 
 from .grid import Axis
-from .ops import Combination, Context, Input, Op, Place
+from .ops import Combination, Context, Input, Op
 
 
 class Builder:
@@ -122,8 +122,3 @@ def run(graph: nx.DiGraph, inputs: Mapping[str, np.ndarray], context: Context) -
 
 def states(graph: nx.DiGraph) -> list[str]:
     return [n for n, node in graph.nodes.items() if isinstance(node["op"], Input) and node["op"].role == "state"]
-
-
-def place_of(graph: nx.DiGraph, name: str) -> Place:
-    place: Place = graph.nodes[name]["place"]
-    return place

@@ -21,7 +21,7 @@ from ..compiler.problem import PDE
 from ..compiler.reference import Reference
 from ..compiler.schemes import Scheme
 from ..compiler.stability import Report
-from .spec import Spec, check_spec, to_table, write_toml
+from .spec import Spec, to_table, write_toml
 
 FORMAT = 1
 
@@ -243,10 +243,6 @@ def load(folder: str | Path) -> Saved:
 def from_spec(spec: Spec) -> Net:
     """Compile what a specification says."""
     return compile(**spec.arguments())
-
-
-def from_table(table: dict[str, Any], where: str) -> Net:
-    return from_spec(check_spec(table, where))
 
 
 def _digest(raw: bytes) -> str:
