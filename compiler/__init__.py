@@ -5,9 +5,10 @@
     report    = analyse(system, scheme)             which stability holds, up to which τ
     graph     = scheme.step(f, u, τ)                the scheme, run on graph values
     stages    = optimise(graph)                     common subexpressions, flat sums, no dead code
-    source    = emit(system, …, stages[-1])         torch, one block per step
+    plan      = plan_solves(system, …, graph)       how implicit steps are solved
+    source    = emit(network)                       torch, one block per step
 
-`compile_pde` is these six lines.
+`compile_pde` is these lines.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ import networkx as nx
 import sympy as sp
 
 from .discretise import FiniteDifference, SemiDiscrete
-from .emit import TAU, Training, emit
+from .emit import TAU, Network, Training, emit
 from .errors import DeclarationError, SchemeError, suggest
 from .fields import Parameter
-from .graph import Builder
+from .graph import Builder, Value
 from .grid import Grid
+from .implicit import Plan, plan_solves
 from .nonlinearity import recognise
+from .ops import Input
 from .passes import optimise
 from .problem import PDE, FluxTerm, Problem, canonical
 from .reference import Reference
-from .schemes import Scheme
-from .stability import Report, analyse
+from .schemes import Scheme, all_schemes
+from .stability import Report, analyse, learned_norms, norm_symbol
 
 
 def version() -> str:
@@ -54,6 +57,7 @@ class Compiled:
     report: Report
     stages: tuple[tuple[str, nx.DiGraph], ...]
     source: str
+    plan: Plan | None = None
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -61,7 +65,14 @@ class Compiled:
 
     def reference(self) -> Reference:
         values = {p.name: p.value for p in self.problem.parameters}
-        return Reference(self.system, self.scheme, self.report.tau, values)
+        fixed = {}
+        if self.report.relaxation is not None:
+            symbols = {norm_symbol(label): norm for label, norm in learned_norms(self.system).items()}
+            alpha = self.report.relaxation.xreplace(symbols)
+            fixed[str(self.scheme.relaxation)] = float(
+                alpha.xreplace({p: sp.Float(p.value, 17) for p in self.problem.parameters})
+            )
+        return Reference(self.system, self.scheme, self.report.tau, values, fixed)
 
 
 def compile_pde(
@@ -80,20 +91,43 @@ def compile_pde(
     system = space.discretise(problem, grid)
     training = _training(problem, trainable, shared)
     report = analyse(system, scheme, training.parameters, training.stencils, guarantee, allow=unstable == "allow")
+    jacobian = report.operator.jacobian
+    stages = optimise(step_graph(system, scheme, secants=jacobian is None or jacobian[0] < 0))
+    start = start_graph(system, scheme)
+    graph = stages[-1][1]
+    plan = plan_solves(system, scheme, graph, report)
+    name = _class_name(problem, system)
+    source = emit(Network(system, scheme, graph, start, report, plan, training, name, version()))
+    return Compiled(name, problem, system, scheme, training, report, stages, source, plan)
+
+
+def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> nx.DiGraph:
+    """One step of the scheme, run on graph values."""
+    builder = Builder(system.axes, secants)
+    name = str(system.problem.unknown.func)
+    old = [system.state(builder, name + "_old" * i) for i in range(scheme.memory + 1)]
+    names = [*scheme.schedule(), *([scheme.relaxation] if scheme.relaxation else [])]
+    own = {n: sp.Symbol(n, positive=True) for n in names}
+    new = scheme.step(system.right_hand_side(builder), old[0], TAU, *old[1:], **own)
+    return builder.finish(new.name)
+
+
+def start_graph(system: SemiDiscrete, scheme: Scheme) -> nx.DiGraph | None:
+    """The first states of a scheme with a start of its own, else None."""
+    if type(scheme).start is Scheme.start:
+        return None
     builder = Builder(system.axes)
     u = system.state(builder)
-    f = system.right_hand_side(builder)
-    stages = optimise(builder.finish(scheme.step(f, u, TAU).name))
-    name = _class_name(problem, system)
-    source = emit(system, scheme, stages[-1][1], report, training, name, version())
-    return Compiled(name, problem, system, scheme, training, report, stages, source)
+    velocity: tuple[Value, ...] = ()
+    if system.problem.time_order == 2:
+        velocity = (builder.value(Input("velocity", "initial", system.parity), hint="velocity"),)
+    states = scheme.start(system.right_hand_side(builder), u, TAU, *velocity)
+    return optimise(builder.finish(*(s.name for s in states)))[-1][1]
 
 
 def _check_time_order(problem: Problem, scheme: Scheme) -> None:
     if problem.time_order not in scheme.time_orders:
-        from .schemes import SCHEMES
-
-        able = [name for name, cls in SCHEMES.items() if problem.time_order in cls.time_orders]
+        able = [name for name, cls in all_schemes().items() if problem.time_order in cls.time_orders]
         raise SchemeError(
             f"{type(scheme).__name__} serves equations of order {scheme.time_orders} in time, this one has order "
             f"{problem.time_order}; schemes that can: {', '.join(able) or 'none yet'}"

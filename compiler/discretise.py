@@ -17,17 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import networkx as nx
 import sympy as sp
 
 from . import ops
-from .errors import DiscretisationError, UnsupportedTermError, strict
+from .errors import DiscretisationError, SchemeError, UnsupportedTermError, strict
 from .fields import Data
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, axes_of
+from .notation import show_operator
 from .problem import FluxTerm, Operator, Problem
 from .stencil import Stencil
+
+FROZEN = "frozen at"
+"""The input of f.frozen(at)(u) that holds the state `at`; no field can have this name."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,73 @@ class DiscreteFlux:
         return self.stencils[self.term.own]
 
 
+def _lagged(
+    term: FluxTerm, own: sp.Symbol, value: str, known: str, names: dict[sp.Expr, str]
+) -> tuple[sp.Expr, dict[sp.Expr, str], dict[sp.Symbol, str]]:
+    """G(u)s where Φ = g·s, else the tangent Φ(s₀) + Φ'(s₀)(s − s₀)."""
+    s0 = sp.Symbol("s0", real=True)
+    if term.diffusivity is not None:
+        e = term.diffusivity.xreplace({own: s0}) * own
+    else:
+        Phi = term.flux.xreplace({own: s0})
+        e = Phi + sp.diff(Phi, s0) * (own - s0)
+    return e, names, {own: value, s0: known}
+
+
+class RightHandSide:
+    """f on graph values: `f(u)`, `f.frozen(u)` and `f.split()`."""
+
+    def __init__(
+        self, system: SemiDiscrete, builder: Builder, data: Any, fluxes: tuple[DiscreteFlux, ...], parts: int
+    ) -> None:
+        self.system, self.builder, self.data, self.fluxes, self.parts = system, builder, data, fluxes, parts
+
+    def __call__(self, u: Value) -> Value:
+        v = self._ringed(u)
+        return self._sum(v, v)
+
+    def frozen(self, u: Value) -> Callable[[Value], Value]:
+        """v ↦ −Σ κ K*G(u)K v + r(u): diffusivities and reactions stay at u. It is f(u) at v = u."""
+        at = self._ringed(u)
+        return lambda v: self._sum(self._ringed(v), at)
+
+    def split(self) -> list[RightHandSide]:
+        """One right-hand side per axis, of the flux terms along it and an equal share of the reaction.
+
+        Raises `SchemeError` for a term whose operator mixes axes.
+        """
+        along: list[list[DiscreteFlux]] = [[] for _ in self.system.axes]
+        for flux in self.fluxes:
+            touched = {a for orders, _ in flux.term.operator for a, m in enumerate(orders) if m}
+            if len(touched) != 1:
+                names = tuple(axis.name for axis in self.system.axes)
+                raise SchemeError(
+                    f"the operator {show_operator(flux.term.operator, names)} mixes axes and cannot be split along "
+                    f"them; use SemiImplicit or BackwardEuler"
+                )
+            along[touched.pop()].append(flux)
+        parts = self.parts * len(along)
+        return [RightHandSide(self.system, self.builder, self.data, tuple(f), parts) for f in along]
+
+    def _ringed(self, u: Value) -> Value:
+        op = self.builder.graph.nodes[u.name]["op"]
+        if isinstance(op, ops.Ghost) or (isinstance(op, ops.Input) and op.role in ("state", "data")):
+            return u
+        return self.builder.value(ops.Ghost(self.system.parity), u.name, hint="{0}_ring")
+
+    def _sum(self, u: Value, at: Value) -> Value:
+        system, builder = self.system, self.builder
+        names: dict[sp.Expr, str] = {**self.data, system.problem.unknown: at.name}
+        terms = [-flux.term.kappa * v for flux in self.fluxes for v in system._divergences(builder, flux, u, at, names)]
+        reaction = system.problem.pointwise / self.parts
+        if reaction != 0:
+            terms.append(Value(builder, system._pointwise(builder, reaction, names, {}, "reaction")))
+        total: Value = terms[0] if terms else 0 * u
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+
 @dataclass(frozen=True)
 class SemiDiscrete:
     """du/dt = f(u) on a grid of any size."""
@@ -108,6 +180,34 @@ class SemiDiscrete:
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def linear(self) -> bool:
+        """Is f linear in u?"""
+        return self.problem.pointwise == 0 and all(flux.term.linear for flux in self.fluxes)
+
+    @property
+    def asymmetry(self) -> str:
+        """Why the Jacobian of f is not symmetric; empty if it is."""
+        for flux in self.fluxes:
+            term, g = flux.term, flux.term.diffusivity
+            if flux.local or g is None:
+                continue
+            if g.has(type(self.problem.unknown)):
+                return f"the diffusivity {g} reads {self.problem.unknown.func}"
+            own = term.slots[term.own][0]
+            for s, operator in term.slots:
+                if s == own or s not in g.free_symbols:
+                    continue
+                partner = any(
+                    other.term.operator == operator
+                    and other.term.kappa == term.kappa
+                    and dict(other.term.slots).get(s) is not None
+                    for other in self.fluxes
+                )
+                if not partner or sp.simplify(sp.diff(g, s) * own - sp.diff(g, own) * s) != 0:
+                    return f"the fluxes that share the diffusivity {g} are not the gradient of one energy"
+        return ""
+
+    @property
     def parity(self) -> Parity:
         """Parity of the unknown."""
         return tuple(axis.parity for axis in self.axes)
@@ -116,57 +216,57 @@ class SemiDiscrete:
         name = name or str(self.problem.unknown.func)
         return builder.value(ops.Input(name, "state", self.parity), hint=name)
 
-    def right_hand_side(self, builder: Builder) -> Callable[[Value], Value]:
+    def right_hand_side(self, builder: Builder) -> RightHandSide:
         """f as a function on graph values; data fields become inputs once."""
         even = tuple((1, 1) for _ in self.axes)
         inputs = {f: builder.add(ops.Input(str(f.func), "data", even), hint=str(f.func)) for f in self.problem.data}
+        return RightHandSide(self, builder, inputs, self.fluxes, 1)
 
-        def f(u: Value) -> Value:
-            names: dict[sp.Expr, str] = {**inputs, self.problem.unknown: u.name}
-            terms = [-flux.term.kappa * v for flux in self.fluxes for v in self._divergences(builder, flux, u, names)]
-            reaction = self.problem.pointwise
-            if reaction != 0:
-                terms.append(Value(builder, self._pointwise(builder, reaction, names, {}, "reaction")))
-            if not terms:
-                terms.append(0 * u)
-            total: Value = terms[0]
-            for term in terms[1:]:
-                total = total + term
-            return total
-
-        return f
-
-    def graph(self) -> nx.DiGraph:
-        """f itself as a graph, for the NumPy reference."""
+    def graph(self, part: int | None = None, frozen: bool = False) -> nx.DiGraph:
+        """f(u), or with `frozen` f.frozen(at)(u), of one axis or of all, as a graph for the NumPy reference."""
         builder = Builder(self.axes)
         u = self.state(builder)
-        return builder.finish(self.right_hand_side(builder)(u).name)
+        f = self.right_hand_side(builder)
+        f = f if part is None else f.split()[part]
+        at = self.state(builder, FROZEN) if frozen else u
+        return builder.finish((f.frozen(at)(u) if frozen else f(u)).name)
 
-    def _divergences(self, builder: Builder, flux: DiscreteFlux, u: Value, names: dict[sp.Expr, str]) -> list[Value]:
+    def _divergences(
+        self, builder: Builder, flux: DiscreteFlux, u: Value, at: Value, names: dict[sp.Expr, str]
+    ) -> list[Value]:
+        """κ-free divergences of one flux term: differences of u, diffusivities at `at`."""
         term = flux.term
         own, operator = term.slots[term.own]
-        values = {
-            s: [
-                builder.add(
-                    ops.Stencil(K, f"K_{self._subscript(op, i)}", self.parity),
-                    u.name,
-                    hint="{0}_" + self._subscript(op, i),
-                )
-                for i, K in enumerate(stencils)
-            ]
-            for (s, op), stencils in zip(term.slots, flux.stencils, strict=True)
-        }
+
+        def differences(v: Value, slots: Any) -> dict[sp.Symbol, list[str]]:
+            return {
+                s: [
+                    builder.add(
+                        ops.Stencil(K, f"K_{self._subscript(op, i)}", self.parity),
+                        v.name,
+                        hint="{0}_" + self._subscript(op, i),
+                    )
+                    for i, K in enumerate(stencils)
+                ]
+                for (s, op), stencils in slots
+            }
+
+        every = list(zip(term.slots, flux.stencils, strict=True))
+        values = differences(u, [every[term.own]])[own]
         if flux.local:
-            (s_value,) = values[own]
-            fluxes = [
-                s_value
-                if term.flux == own
-                else self._pointwise(builder, term.flux, names, {own: s_value}, f"flux_{self._subscript(operator)}")
-            ]
+            (s_value,) = values
+            hint = f"flux_{self._subscript(operator)}"
+            if term.flux == own:
+                fluxes = [s_value]
+            elif at is u:
+                fluxes = [self._pointwise(builder, term.flux, names, {own: s_value}, hint)]
+            else:
+                (known,) = differences(at, [every[term.own]])[own]
+                fluxes = [self._pointwise(builder, *_lagged(term, own, s_value, known, names), hint)]
         else:
-            g = self._diffusivity(builder, flux, values, names)
+            g = self._diffusivity(builder, flux, differences(at, every), names)
             fluxes = []
-            for i, (K, s_value) in enumerate(zip(flux.own, values[own], strict=True)):
+            for i, (K, s_value) in enumerate(zip(flux.own, values, strict=True)):
                 mean = self._average(builder, g, K.target, back=True)
                 product = ops.Flux(sp.Symbol("g") * sp.Symbol("s"), (sp.Symbol("g"), sp.Symbol("s")), "g·s")
                 fluxes.append(builder.add(product, mean, s_value, hint=f"flux_{self._subscript(operator, i)}"))

@@ -1,15 +1,15 @@
-"""The torch printer: a graph, a layout and a report become the source of one `nn.Module`.
+"""The torch printer: graphs, a plan and a report become the source of one `nn.Module`.
 
-Scalar stencils are printed as slices of a state that carries its ghost ring: no convolution, no in-place
-write, one step the unit that `torch.compile` fuses. The text is a function of the graph alone, so it is
-the same to the byte on every run, and it is written the way the formatter would write it.
+One step is the unit that `torch.compile` fuses; statements.py prints what is in it, this module what is around it: the
+header, the certificate, the weights with the parametrisations that keep them stable, the march through the layers,
+the ghost ring and, for an implicit scheme, the recurrence of its solver.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,20 @@ from . import notation
 from .discretise import SemiDiscrete
 from .errors import SchemeError
 from .fields import Parameter
-from .graph import states
-from .layout import Extent, Layout, continuation, plan, slices
-from .ops import AdjointStencil, Combination, Flux, Input, Stencil
+from .implicit import Plan
+from .layout import Layout, continuation, plan, slices
+from .ops import Input
 from .printing import literal, torch_code
 from .schemes import Scheme
 from .stability import Report, norm_symbol, own_stencils
-from .stencil import fraction
+from .statements import LINE, Body, Vocabulary, assign, call, concatenate
 
-_WIDTH = 88 - 8
 TAU = sp.Symbol("tau", positive=True)
+_RESERVED = frozenset(
+    "tau k w self state torch nn Tensor low high low_wall high_wall bound rho traced super dtype device velocity "
+    "history residual jacobian apply steps length log certificate checkpoint warnings dot ratio norm recur "
+    "start".split()
+)
 
 
 @dataclass(frozen=True)
@@ -44,107 +48,104 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Statement:
+class Network:
+    """All that the printer prints: the graphs of a step and, if the scheme has a start of its own, of that."""
+
+    system: SemiDiscrete
+    scheme: Scheme
+    step: nx.DiGraph
+    start: nx.DiGraph | None
+    report: Report
+    plan: Plan | None
+    training: Training
     name: str
-    macro: str
-    math: str
-    lines: tuple[str, ...]
+    version: str
 
 
-def emit(
-    system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report: Report, training: Training, name: str, version: str
-) -> str:
+def emit(network: Network) -> str:
     """The source of the network."""
-    return _Emitter(system, scheme, graph, report, training, name, version).source()
+    return _Emitter(network).source()
 
 
 class _Emitter:
-    def __init__(
-        self,
-        system: SemiDiscrete,
-        scheme: Scheme,
-        graph: nx.DiGraph,
-        report: Report,
-        training: Training,
-        name: str,
-        version: str,
-    ) -> None:
-        self.system, self.scheme, self.report, self.training = system, scheme, report, training
-        self.name, self.version = name, version
-        self.problem, self.axes = system.problem, system.axes
-        self.graph = graph
-        self.layout: Layout = plan(graph)
-        reserved = {
-            "tau",
-            "k",
-            "w",
-            "self",
-            "state",
-            "torch",
-            "nn",
-            "Tensor",
-            "low",
-            "high",
-            "low_wall",
-            "high_wall",
-            "bound",
-            "rho",
-            "traced",
-            "super",
-            "dtype",
-            "device",
-        }
-        self.scalars = {p: p.name if p.name not in reserved else f"{p.name}_" for p in self.problem.parameters}
-        taken = {*self.scalars.values(), *reserved}
-        self.names = {n: n if n not in taken else f"{n}_" for n in graph}
-        self.output = graph.graph["output"]
-        self.names[self.output] = self._unique("u_new")
-        self.learned = dict(own_stencils(system)) if training.stencils else {}
-        self.moving = training.tau or bool(report.spectral_bound is not None and report.spectral_bound.free_symbols)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.system, self.scheme, self.report = network.system, network.scheme, network.report
+        self.training, self.plan, self.name = network.training, network.plan, network.name
+        self.problem, self.axes = self.system.problem, self.system.axes
+        self.cycle, self.memory = self.scheme.cycle, self.scheme.memory
+        self.learned = dict(own_stencils(self.system)) if self.training.stencils else {}
+        rho = self.report.spectral_bound
+        self.rho_moves = rho is not None and bool(rho.free_symbols)
+        self.unlimited = self.report.limit == sp.oo
+        self.moving = self.training.tau or (self.rho_moves and self.report.limit is not None and not self.unlimited)
         """Is τ a function of weights?"""
+        self.scalars: dict[sp.Symbol, str] = {TAU: "tau"}
+        for symbol in [*self.problem.parameters, *self._own_symbols()]:
+            name = symbol.name
+            while name in _RESERVED or name in self.scalars.values():
+                name += "_"
+            self.scalars[symbol] = name
+        words = Vocabulary(
+            scalars=self.scalars,
+            tensors=frozenset(self._tensor_scalars()),
+            learned={label: K.orbits() for label, K in self.learned.items()},
+            reserved=_RESERVED,
+            jacobian=self._jacobian,
+            secant=self.plan is not None and self.plan.secant is not None,
+            dims=self.plan.dims if self.plan else None,
+        )
+        graphs = [g for g in (network.step, network.start) if g is not None]
+        least = tuple(map(max, zip(*(plan(g).ring for g in graphs), strict=True)))
+        self.step = Body(network.step, words, least, "u_new")
+        self.start = Body(network.start, words, least, "u_0") if network.start is not None else None
 
-    def _unique(self, hint: str) -> str:
-        while hint in self.names.values():
-            hint += "_"
-        return hint
+    @property
+    def _jacobian(self) -> bool:
+        return self.plan is not None and self.plan.method in ("cg", "bicgstab", "thomas", "newton-krylov")
+
+    def _own_symbols(self) -> list[sp.Symbol]:
+        """The scheme's own scalars: scheduled coefficients and the relaxation coefficient."""
+        names = [*self.scheme.schedule(), *([self.scheme.relaxation] if self.scheme.relaxation else [])]
+        return [sp.Symbol(n, positive=True) for n in names]
 
     def source(self) -> str:
         d = self.problem.dimension
-        (state,) = states(self.graph)
+        shape = ", ".join(["B", "1", *(a.name.upper() for a in self.axes)])
         text = (
             environment()
             .get_template("torch/module.py.j2")
             .render(
-                title=f"{self.name}: the {self.scheme.architecture} that {self.scheme.title} is for this PDE.",
+                title=f"{self.name}: the {self.scheme.architecture} that {self._title} is for this PDE.",
                 header=self._header(),
-                version=self.version,
+                version=self.network.version,
                 name=self.name,
                 certificate=_literal(self._certificate()),
-                shape=", ".join(["B", "1", *(a.name.upper() for a in self.axes)]),
-                steps=self.scheme.steps,
+                shape=shape,
+                steps=self.scheme.layers,
                 constants=self._constants(),
                 weights=self._weights(),
-                data_arguments="".join(f", {self._data(f)}: Tensor" for f in self.problem.data),
-                data_values="".join(f", {self._data(f)}" for f in self.problem.data),
-                data_checks=self._data_checks(),
-                bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
-                data_extensions=[
-                    f"{self._data(f)} = self.extend_{self._data(f)}({self._data(f)})" for f in self.problem.data
-                ],
-                interior=slices(self.layout.extents[state], ((0, 0),) * d, (0,) * d),
-                step_doc=f"One block: {self._block()}.",
-                scalars=self._scalars(),
-                state=self.names[state],
-                statements=self._statements(),
-                result=self.names[self.output],
+                forward=self._forward(),
+                functions=self._functions(),
                 extends=self._extends(),
                 methods=self._methods(),
                 dimension=d,
-                least=_tuple([max(1, w) for w in self.layout.rings[state]]),
+                least=_tuple([max(1, w) for w in self.step.layout.ring]),
+                bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
+                **self._solver(),
             )
         )
-        return re.sub(r"\n{3,}(?=    )", "\n\n", text.lstrip("\n")).rstrip("\n") + "\n"
+        text = re.sub(r"\n{3,}(?= )", "\n\n", text.lstrip("\n"))
+        return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"
+
+    @property
+    def _title(self) -> str:
+        return self.scheme.title or type(self.scheme).__name__
+
+    @property
+    def _formula(self) -> str:
+        return self.scheme.formula or "u^{k+1} = step(f, u^k, τ)"
 
     # --- header and certificate ---------------------------------------------------------------------------
 
@@ -168,14 +169,16 @@ class _Emitter:
                 + f", {self.system.grid.centering}-centred",
             ),
             ("space", self.system.method),
-            ("scheme", f"{self.scheme.formula}, {self.scheme.steps} steps"),
+            ("scheme", f"{self._formula}, {self.scheme.layers} {self._unit}s"),
             ("block", self._block()),
         ]
+        rows += [("solver", self._solver_doc())] if self.plan else []
         for label, K in own_stencils(self.system):
             taps = ", ".join(f"{_offset(j)}: {notation.show(w)}" for j, w in K.taps().items())
             rows.append(("stencil", f"{label}  {{{taps}}}" + ("  (trained)" if label in self.learned else "")))
         governing = self.report[self.report.governing]
         bound = "" if governing.bound is None else f" for tau <= {governing.bound:.6g} = {governing.formula}"
+        bound = " for every tau" if governing.bound == math.inf else bound
         rows.append(("stability", f"{governing.notion}: {governing.status}{bound}"))
         rows += [("assumes", a) for a in governing.assumptions]
         trained = (
@@ -183,10 +186,15 @@ class _Emitter:
             + ["stencil"] * self.training.stencils
             + ["tau"] * self.training.tau
         )
-        sharing = "shared by all steps" if self.training.shared else "one set per step"
+        per = "cycle" if self.cycle > 1 else "step"
+        sharing = f"shared by all {per}s" if self.training.shared else f"one set per {per}"
         rows.append(("trained", f"{', '.join(trained)} ({sharing})" if trained else "nothing"))
         seen: set[tuple[str, str]] = set()
         return [row for row in rows if not (row in seen or seen.add(row))]  # type: ignore[func-returns-value]
+
+    @property
+    def _unit(self) -> str:
+        return "layer" if self.cycle > 1 else "step"
 
     def _block(self) -> str:
         flux_forms = []
@@ -196,7 +204,13 @@ class _Emitter:
                 flux_forms.append(self._form(flux, K))
         terms = " + ".join(dict.fromkeys(flux_forms))
         reaction = "" if self.problem.pointwise == 0 else f" − ({notation.show(self.problem.pointwise)})"
-        return f"u − τ [{terms}{reaction}]"
+        block = f"u − τ [{terms}{reaction}]"
+        return block if self.scheme.structure.evaluations == 1 and self._residual else f"f(u) = −[{terms}{reaction}]"
+
+    @property
+    def _residual(self) -> bool:
+        """Is a step u + τf(u)?"""
+        return not self.memory and self.cycle == 1 and not self.plan and self.scheme.layers > 0
 
     def _form(self, flux: Any, K: str) -> str:
         kappa = "" if flux.term.kappa == 1 else f"{notation.show(flux.term.kappa)} "
@@ -236,10 +250,21 @@ class _Emitter:
             f"rounding = {rounding}",
             "kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))",
             "kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())",
+            *self._frozen_lines(),
             'status = CERTIFICATE["status"] if kept else "unknown"',
             'new = {"status": status, "tau": tau, "tau_max": tau_max}',
             *(['new["notions"] = {CERTIFICATE["notion"]: status}'] if self._has_weights() else []),
             "return {**CERTIFICATE, **new}",
+        ]
+
+    def _frozen_lines(self) -> list[str]:
+        """A recurrence over several steps is proved for one operator: weights that differ from step to step lose it."""
+        if not self.memory or self.cycle > 1 or self.training.shared or not self._has_weights():
+            return []
+        return [
+            "# a multistep scheme is proved for the same weights in every step",
+            "equal = all(bool((p == p[:1]).all()) for p in self.parameters() if p.dim())",
+            "kept = kept and equal",
         ]
 
     # --- weights ------------------------------------------------------------------------------------------
@@ -247,39 +272,79 @@ class _Emitter:
     def _has_weights(self) -> bool:
         return bool(self.training.parameters or self.training.stencils or self.training.tau)
 
-    def _shape(self) -> str:
-        return "()" if self.training.shared else "(self.steps,)"
+    def _per_step(self, attribute: str) -> bool:
+        """One value per step (per cycle, where a scheme has them); τ of a multistep scheme is one for all."""
+        lonely = attribute.endswith("_tau") and self.memory and self.cycle == 1
+        return not self.training.shared and not lonely
+
+    def _shape(self, attribute: str) -> str:
+        if not self._per_step(attribute):
+            return "()"
+        return "(self.steps,)" if self.cycle == 1 else "(self.cycles,)"
 
     def _at_step(self, attribute: str) -> str:
-        return f"self.{attribute}" if self.training.shared else f"self.{attribute}[k]"
+        if not self._per_step(attribute):
+            return f"self.{attribute}"
+        return f"self.{attribute}[k]" if self.cycle == 1 else f"self.{attribute}[k // self.length]"
 
     def _constants(self) -> list[str]:
-        rho = self.report.spectral_bound
-        if self.moving and rho is not None and self.report.limit is not None and not rho.free_symbols:
-            return [f"tau_bound = {self._bound_code()}  # {self.report[self.report.governing].formula}"]
-        return []
+        lines = []
+        if self.cycle > 1:
+            lines = [f"length = {self.cycle}  # layers of a cycle", f"cycles = {-(-self.scheme.layers // self.cycle)}"]
+        if self.moving and self._bound_code() is not None and not self._bound_moves() and not self.unlimited:
+            lines.append(f"tau_bound = {self._bound_code()}  # {self.report[self.report.governing].formula}")
+        if self.plan is not None:
+            solver = self.plan.solver
+            tol = None if solver.tol is None else literal(solver.tol)
+            lines += [
+                f"tolerance = {tol}  # relative residual; None: 1e-10, 1e-5 or 1e-2 by dtype",
+                f"most = {solver.iterations or solver.max_iterations}  # iterations",
+                f"unrolled = {self.plan.unrolled}  # iterations of a traced network",
+                f"gain = {literal(float(f'{self.plan.gain:.4g}'))}  # 1 + τρ: what rounding is magnified by",
+            ]
+            if self.plan.method == "newton-krylov":
+                lines.append(f"unrolled_inner = {self.plan.unrolled_inner}")
+        return lines
 
     def _bound_moves(self) -> bool:
-        rho = self.report.spectral_bound
-        return rho is not None and bool(rho.free_symbols)
+        return self.rho_moves and not self.unlimited
+
+    @property
+    def _order(self) -> int:
+        return self.problem.time_order
 
     def _bound_code(self) -> str | None:
         """τ_max as code: a number, or an expression in what is trained."""
         rho, limit = self.report.spectral_bound, self.report.limit
         if rho is None or limit is None or self.report[self.report.governing].bound is None or rho == 0:
             return None
-        return torch_code(limit / rho, self.scalars) if rho.free_symbols else literal(float(limit / rho))
+        if self.unlimited:
+            return 'float("inf")'
+        value = (limit / rho) ** sp.Rational(1, self._order)
+        return torch_code(value, self.scalars) if rho.free_symbols else literal(float(value))
 
     def _weights(self) -> list[list[str]]:
-        kind = "dtype=dtype, device=device"
+        kind = ["dtype=dtype", "device=device"]
         blocks = []
+        for name, values in self.scheme.schedule().items():
+            local = self.scalars[sp.Symbol(name, positive=True)]
+            lines = [f"{local} = [", *(f"    {literal(v)}," for v in values), "]"]
+            lines += call(f"{local} = torch.tensor", [local, *kind], LINE - 8)
+            blocks.append([*lines, *call("self.register_buffer", [f'"{local}"', local, "persistent=False"], LINE - 8)])
+        if self.plan is not None:
+            zero = f"residual = torch.zeros((), {', '.join(kind)})"
+            blocks.append([zero, 'self.register_buffer("residual", residual, persistent=False)', "self.log = None"])
+            if self.plan.solver.tol is not None:
+                text = "tolerance {self.tolerance} is below the precision of {dtype}: 4 eps = {least}"
+                check = ["least = 4 * torch.finfo(dtype).eps", "if self.tolerance < least:"]
+                blocks.append([*check, f'    raise ValueError(f"{text}")'])
         for p in sorted(self.training.parameters, key=str):
             local = self.scalars[p]
-            fill = f"{local} = torch.full({self._shape()}, {literal(p.value)}, {kind})"
             attribute, value = (f"log_{p.name}", f"{local}.log()") if p.is_positive else (f"raw_{p.name}", local)
-            blocks.append([fill, f"self.{attribute} = nn.Parameter({value})"])
+            fill = call(f"{local} = torch.full", [self._shape(attribute), literal(p.value), *kind], LINE - 8)
+            blocks.append([*fill, f"self.{attribute} = nn.Parameter({value})"])
         if self.training.tau:
-            bound = self._initial_bound()
+            bound = None if self.unlimited else self._initial_bound()
             if bound is None:
                 start, value = self.report.tau, "log_tau = nn.Parameter(tau.log())"
             else:
@@ -290,12 +355,16 @@ class _Emitter:
                         f"re-parametrisation bound·sigmoid(θ) has no finite θ; start at tau='auto' or below the bound"
                     )
             note = ["# τ as a fraction of its bound"] if bound is not None else []
-            blocks.append([*note, f"tau = torch.full({self._shape()}, {literal(start)}, {kind})", f"self.{value}"])
+            shape = self._shape("logit_tau")
+            blocks.append([*note, *call("tau = torch.full", [shape, literal(start), *kind], LINE - 8), f"self.{value}"])
         for label, K in self.learned.items():
             numbers = [float(o.weight.xreplace(self._fixed())) for o in K.orbits()]
-            repeat = "w" if self.training.shared else "w.repeat(self.steps, 1)"
+            groups = "self.steps" if self.cycle == 1 else "self.cycles"
+            repeat = "w" if self.training.shared else f"w.repeat({groups}, 1)"
             lines = ["weights = [", *(f"    {literal(w)}," for w in numbers), "]"]
-            blocks.append([*lines, f"w = torch.tensor(weights, {kind})", f"self.{label} = nn.Parameter({repeat})"])
+            blocks.append(
+                [*lines, f"w = torch.tensor(weights, {', '.join(kind)})", f"self.{label} = nn.Parameter({repeat})"]
+            )
         return blocks
 
     def _fixed(self) -> dict[Parameter, sp.Float]:
@@ -319,33 +388,22 @@ class _Emitter:
             add(f"get_{p.name}", doc, f"return {positive if p.is_positive else self._at_step(f'raw_{p.name}')}")
         for label, K in self.learned.items():
             total = " + ".join(f"{o.l1} * w[{i}].abs()" for i, o in enumerate(K.orbits()))
-            lines = [f"w = {self._at_step(label)}", *_assign("bound", total, 8), "return bound**2"]
+            lines = [f"w = {self._at_step(label)}", *assign("bound", total, LINE - 8), "return bound**2"]
             add(f"norm2_{label}", f"A bound on the squared norm of {label}: the squared sum of its taps.", *lines)
+        if self.rho_moves and (self._bound_moves() or self._relaxes):
+            self._add_spectral_bound(add)
         if self._bound_moves() and self._bound_code() is not None:
-            rho = self.report.spectral_bound
-            assert rho is not None
-            lines = [
-                f"{self.scalars[p]} = self.get_{p.name}(k)"
-                for p in sorted(rho.free_symbols & self.training.parameters, key=str)
-            ]
-            lines += [
-                f"norm2_{label} = self.norm2_{label}(k)"
-                for label in self.learned
-                if norm_symbol(label) in rho.free_symbols
-            ]
-            doc = f"The bound of {self.report.governing} for the weights of step k."
-            sum_lines = _assign("rho", torch_code(rho, self.scalars), 8)
-            add(
-                "tau_max",
-                doc,
-                *lines,
-                *sum_lines,
-                f"return {literal(float(self.report.limit or 2))} / rho.clamp(min=1e-12)",
-            )
+            ratio = f"{literal(float(self.report.limit or 2))} / self.rho(k).clamp(min=1e-12)"
+            ratio = f"({ratio}).sqrt()" if self._order == 2 else ratio
+            add("tau_max", f"The bound of {self.report.governing} for the weights of step k.", f"return {ratio}")
+        if self._relaxes:
+            part = f"self.rho(k) / {literal(float(self.scheme.interval.end))}"
+            add(self._relaxation_name, "The smallest stable relaxation for the weights of step k.", f"return {part}")
         if self.moving:
             bound = "self.tau_max(k)" if self._bound_moves() else "self.tau_bound"
-            if self._bound_code() is None:
-                doc, code = "τ of step k, positive.", f"{self._at_step('log_tau')}.exp()"
+            if self._bound_code() is None or self.unlimited:
+                reach = math.ceil(abs(math.log(self.report.tau))) + 10
+                doc, code = "τ of step k, positive.", f"{self._at_step('log_tau')}.clamp(-{reach}, {reach}).exp()"
             elif self.training.tau:
                 doc, code = (
                     "τ of step k: below its bound for every weight.",
@@ -357,10 +415,145 @@ class _Emitter:
             add("tau", doc, f"return {code}")
         return methods
 
-    # --- the step -----------------------------------------------------------------------------------------
+    @property
+    def _relaxes(self) -> bool:
+        """Does the relaxation coefficient move with the weights?"""
+        return self.report.relaxation is not None and bool(self.report.relaxation.free_symbols) and self.rho_moves
+
+    @property
+    def _relaxation_name(self) -> str:
+        return self.scalars[sp.Symbol(str(self.scheme.relaxation), positive=True)]
+
+    def _add_spectral_bound(self, add: Any) -> None:
+        rho = self.report.spectral_bound
+        assert rho is not None
+        lines = [
+            f"{self.scalars[p]} = self.get_{p.name}(k)"
+            for p in sorted(rho.free_symbols & self.training.parameters, key=str)
+        ]
+        lines += [
+            f"norm2_{label} = self.norm2_{label}(k)" for label in self.learned if norm_symbol(label) in rho.free_symbols
+        ]
+        code = assign("rho", torch_code(rho, self.scalars), LINE - 8)
+        add("rho", "The bound ρ on the spectrum of −f for the weights of step k.", *lines, *code, "return rho")
+
+    # --- forward and the functions it calls -----------------------------------------------------------------
 
     def _data(self, f: Any) -> str:
-        return self.names[str(f.func)]
+        return self.step.names[str(f.func)]
+
+    @property
+    def _implicit(self) -> bool:
+        return self.plan is not None
+
+    def _forward(self) -> dict[str, Any]:
+        """The signature and body of forward: the march through the layers."""
+        second = self._order == 2
+        arguments = ["self", "u: Tensor"]
+        arguments += ["velocity: Tensor | None = None"] if second else []
+        arguments += ["*"] if second and self.problem.data else []
+        arguments += [f"{self._data(f)}: Tensor" for f in self.problem.data]
+        arguments += ["history: bool = False"] if self._implicit else []
+        n = self.scheme.layers
+        doc = f"u^0 to u^{n}." + (" With `history`, also the relative residuals." if self._implicit else "")
+        returns = "Tensor | tuple[Tensor, list[Tensor]]" if self._implicit else "Tensor"
+        return {"lines": [*_signature("forward", arguments, returns), f'    """{doc}"""'], "body": self._march()}
+
+    def _march(self) -> list[str]:
+        data = [self._data(f) for f in self.problem.data]
+        passed = "".join(f", {name}" for name in data)
+        d = self.problem.dimension
+        ring = self.step.layout.ring
+        interior = slices(tuple((-2 * w, 2 * w) for w in ring), ((0, 0),) * d, (0,) * d)
+        lines = ["self.check(u)"]
+        if self._order == 2:
+            lines += ["velocity = torch.zeros_like(u) if velocity is None else velocity", "self.check(velocity)"]
+        lines += self._data_checks()
+        lines += [f"{name} = self.extend_{name}({name})" for name in data]
+        if self._implicit:
+            lines += ["self.log = [] if history else None", *self._reset()]
+        many, count = self.memory > 0, self.memory + 1
+        if self.start is not None:
+            velocity = ", velocity" if self._order == 2 else ""
+            lines.append(f"state = self.start(u{velocity}{passed})")
+        else:
+            lines.append(f"state = (self.extend(u),) * {count}" if many else "state = self.extend(u)")
+        first = self.scheme.starting_steps
+        lines.append(f"for k in range({first}, self.steps):" if first else "for k in range(self.steps):")
+        if many and self.cycle > 1:
+            lines += ["    if k % self.length == 0:", f"        state = (state[0],) * {count}  # a new cycle"]
+        lines.append(f"    state = self.step(state, k{passed})")
+        result = f"state[0]{interior}" if many else f"state{interior}"
+        if not self._implicit:
+            return [*lines, f"return {result}"]
+        return [*lines, f"u = {result}", "return (u, self.log) if history else u"]
+
+    def _reset(self) -> list[str]:
+        return [
+            "if torch.compiler.is_compiling():",
+            "    self.residual.zero_()",
+            "else:",
+            "    self.residual = torch.zeros_like(self.residual)",
+        ]
+
+    def _functions(self) -> list[dict[str, Any]]:
+        """step, and start if the scheme has one of its own."""
+        data = [f"{self._data(f)}: Tensor" for f in self.problem.data]
+        count = self.memory + 1
+        kind = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
+        inputs = self._states(self.step)
+        ring = "`state` carries its ghost ring, and so does the result."
+        block = "One block" if self._residual else "One layer"
+        doc = [f"{block}: {self._what()}.", "", ring]
+        if self._implicit:
+            doc[-1:] = ["The input of the recurrence is the old state, its hidden state the new one.", ring]
+        unpacked = f"{', '.join(inputs)} = state"
+        functions = []
+        if self.start is not None:
+            results = [self._ringed(self.start, r) for r in self.start.results]
+            state = self._states(self.start)[0]
+            velocity = ["velocity: Tensor"] if self._order == 2 else []
+            functions.append(
+                {
+                    "lines": _signature("start", ["self", "u: Tensor", *velocity, *data], kind),
+                    "doc": ["The states to begin with, newest first."],
+                    "scalars": [
+                        *(["k = 0"] if self._needs_k(self.start) else []),
+                        *self._scalars(self.start),
+                        f"{state} = self.extend(u)",
+                    ],
+                    "statements": self.start.statements(),
+                    "result": ", ".join(results),
+                }
+            )
+        results = [self._ringed(self.step, self.step.results[0]), *inputs[:-1]]
+        functions.append(
+            {
+                "lines": _signature("step", ["self", f"state: {kind}", "k: int", *data], kind),
+                "doc": doc,
+                "scalars": [*self._scalars(self.step), unpacked],
+                "statements": self.step.statements(),
+                "result": ", ".join(results),
+            }
+        )
+        return functions
+
+    def _what(self) -> str:
+        return self._block() if self._residual and self.scheme.structure.evaluations == 1 else self._formula
+
+    def _states(self, body: Body) -> list[str]:
+        graph = body.graph
+        return [body.names[n] for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "state"]
+
+    @staticmethod
+    def _ringed(body: Body, result: str) -> str:
+        inputs = {
+            body.names[n] for n, op in body.graph.nodes(data="op") if isinstance(op, Input) and op.role == "state"
+        }
+        return result if result in inputs else f"self.extend({result})"
+
+    def _needs_k(self, body: Body) -> bool:
+        return any("(k)" in line or "[k" in line for line in self._scalars(body))
 
     def _data_checks(self) -> list[str]:
         lines = []
@@ -380,145 +573,137 @@ class _Emitter:
                 ]
         return lines
 
-    def _scalars(self) -> list[str]:
-        ops = [op for _, op in self.graph.nodes(data="op")]
-        read = {s for op in ops if getattr(op, "label", "") not in self.learned for s in op.scalars}
+    def _scalars(self, body: Body) -> list[str]:
+        every = [op for g in (self.network.step, self.network.start) if g for _, op in g.nodes(data="op")]
+        used = {s for op in every if getattr(op, "label", "") not in self.learned for s in op.scalars}
         rho = self.report.spectral_bound
-        lost = self.training.parameters - read - (set() if rho is None else rho.free_symbols)
+        lost = self.training.parameters - used - (set() if rho is None else rho.free_symbols)
         if lost:  # coefficients of D have been absorbed into the learned taps
             name = min(p.name for p in lost)
             raise SchemeError(f"{name} only scales stencils that are trained themselves; train one of the two")
+        ops = [op for _, op in body.graph.nodes(data="op")]
+        read = {s for op in ops if getattr(op, "label", "") not in self.learned for s in op.scalars}
         lines = []
+        own = {s.name for s in self._own_symbols()}
         for symbol in sorted(read, key=str):
+            name = self.scalars[symbol]
             if symbol == TAU:
                 lines.append("tau = self.tau(k)" if self.moving else f"tau = {literal(self.report.tau)}")
             elif symbol in self.training.parameters:
-                lines.append(f"{self.scalars[symbol]} = self.get_{symbol.name}(k)")
+                lines.append(f"{name} = self.get_{symbol.name}(k)")
+            elif symbol.name in self.scheme.schedule() and not isinstance(symbol, Parameter):
+                lines.append(f"{name} = self.{name}[k % self.length]" if self.cycle > 1 else f"{name} = self.{name}[0]")
+            elif symbol.name in own and not isinstance(symbol, Parameter):
+                relaxation = self.report.relaxation
+                assert relaxation is not None
+                value = f"self.{name}(k)" if self._relaxes else literal(self._number(relaxation))
+                lines.append(f"{name} = {value}")
             else:
-                lines.append(f"{self.scalars[symbol]} = {literal(symbol.value)}")
-        labels = {getattr(op, "label", "") for _, op in self.graph.nodes(data="op")}
+                lines.append(f"{name} = {literal(symbol.value)}")
+        labels = {getattr(op, "label", "") for op in ops}
         return lines + [f"w_{label} = {self._at_step(label)}" for label in self.learned if label in labels]
 
-    def _tensor_scalars(self) -> frozenset[str]:
-        moving = {self.scalars[p] for p in self.training.parameters} | ({"tau"} if self.moving else set())
-        return frozenset(moving)
+    def _number(self, e: sp.Expr) -> float:
+        return float(e.xreplace({p: sp.Float(p.value, 17) for p in self.problem.parameters}))
 
-    def _statements(self) -> list[Statement]:
-        statements = []
-        for name, node in self.graph.nodes.items():
-            op, arguments = node["op"], node["args"]
-            if isinstance(op, Input):
-                continue
-            current = {a: (self.names[a], self.layout.extents[a]) for a in arguments}
-            for extension in self.layout.extensions.get(name, ()):
-                statement, current[extension.value] = self._extension(extension, *current[extension.value])
-                statements.append(statement)
-            statements.append(self._statement(name, op, [current[a] for a in arguments]))
-        return statements
+    def _tensor_scalars(self) -> set[str]:
+        names = {self.scalars[p] for p in self.training.parameters} | ({"tau"} if self.moving else set())
+        names |= {self.scalars[sp.Symbol(n, positive=True)] for n in self.scheme.schedule()}
+        return names | ({self._relaxation_name} if self._relaxes else set())
 
-    def _extension(self, e: Any, v: str, extent: Extent) -> tuple[Statement, tuple[str, Extent]]:
-        location = self.graph.nodes[e.value]["place"].location[e.axis]
-        pieces = continuation(v, self.axes, e.axis, location, e.parity, e.width, "value")
-        parity = "oddly" if e.parity[0] < 0 else "evenly"
-        target = self._unique(f"{self.names[e.value]}_{'odd' if e.parity[0] < 0 else 'even'}")
-        lines = _concatenate(target, pieces, e.axis - len(self.axes))
-        reach = list(extent)
-        reach[e.axis] = (extent[e.axis][0] - 2 * e.width[0], extent[e.axis][1] + 2 * e.width[1])
-        math = f"{v} continued {parity} beyond the boundary along {self.axes[e.axis].name}"
-        return Statement(target, "extension", math, tuple(lines)), (target, tuple(reach))
+    # --- the solver -----------------------------------------------------------------------------------------
 
-    def _statement(self, name: str, op: Any, arguments: list[tuple[str, Extent]]) -> Statement:
-        target, extent = self.names[name], self.layout.extents[name]
-        if isinstance(op, (Stencil, AdjointStencil)):
-            lines = self._stencil(target, op, arguments[0], extent)
-        elif isinstance(op, Flux):
-            d = len(self.axes)
-            cut = [v + slices(e, extent, (0,) * d) for v, e in arguments]
-            if op.label == "g":  # float32 squares overflow beyond 1e19; where q is capped the flux has long vanished
-                cut = [f"{v}.clamp(max=1e30)" if s.is_nonnegative else v for s, v in zip(op.slots, cut, strict=True)]
-            names = {**self.scalars, **dict(zip(op.slots, cut, strict=True))}
-            tensors = self._tensor_scalars() | set(cut)
-            lines = _assign_expression(target, _one_fraction(op.expression), names, tensors)
-        else:
-            lines = self._combination(target, op, arguments, extent)
-        return Statement(target, op.kind.replace(" ", "_"), self._math(op, [v for v, _ in arguments]), tuple(lines))
+    def _solver_doc(self) -> str:
+        assert self.plan is not None
+        names = {
+            "fixed-point": "fixed point v ← v − R(v)",
+            "damped": f"damped fixed point v ← v − ωR(v), ω = {self.plan.damping:.4g}",
+            "anderson": f"Anderson acceleration over {self.plan.solver.memory} iterates",
+            "cg": "conjugate gradients",
+            "bicgstab": "BiCGStab",
+            "thomas": "Thomas' algorithm, a forward and a backward recurrence",
+            "newton-krylov": f"Newton's method with {'CG' if self.plan.inner == 'cg' else 'BiCGStab'} inside",
+        }
+        return names[self.plan.method]
 
-    def _math(self, op: Any, arguments: list[str]) -> str:
-        if isinstance(op, (Stencil, AdjointStencil)):
-            where = _where(op.K.target, self.axes)
-            if op.label.startswith("M_"):
-                return f"the mean of {arguments[0]} {where}"
-            D = notation.show_operator(
-                tuple((p.orders, p.coefficient) for p in op.K.products), tuple(a.name for a in self.axes)
-            )
-            D = f"({D})" if len(op.K.products) > 1 else D
-            if isinstance(op, Stencil):
-                return f"{op.label} {arguments[0]} ≈ {D} {arguments[0]} {where}"
-            odd = any(op.K.flips or ()) and sum(op.K.flips or ()) % 2
-            return f"{op.label}* {arguments[0]} ≈ {'−' if odd else ''}{D} {arguments[0]}, the exact adjoint"
-        if isinstance(op, Flux):
-            shown = op.expression.xreplace({s: sp.Symbol(a) for s, a in zip(op.slots, arguments, strict=True)})
-            return notation.show(shown)
-        return " + ".join(
-            notation.show(c * sp.Symbol(a)) for c, a in zip(op.coefficients, arguments, strict=True)
-        ).replace("+ -", "− ")
+    def _solver(self) -> dict[str, Any]:
+        """What the templates of the recurrence need."""
+        if self.plan is None:
+            return {"solver": None, "solvers": "", "warns": False}
+        p, solver = self.plan, self.plan.solver
+        krylov = {"cg": "conjugate_gradients", "bicgstab": "bicgstab"}
+        linear = {"cg": "cg", "bicgstab": "bicgstab", "thomas": "thomas"}
+        need = {linear.get(p.method, p.method.replace("-", "_"))}
+        need |= {"fixed_point"} if p.method == "damped" else set()
+        need |= {"newton", p.inner} if p.method == "newton-krylov" else set()
+        need |= {p.secant} if p.secant else set()
+        need |= {p.inner} if solver.gradient == "implicit" and p.method != "thomas" else set()
+        cell = {
+            "fixed-point": "fixed_point(residual, 1)",
+            "damped": f"fixed_point(residual, {literal(p.damping)})",
+            "anderson": f"anderson(residual, {literal(p.damping)})",
+            "cg": "conjugate_gradients(jacobian(v), r)",
+            "bicgstab": "bicgstab(jacobian(v), r)",
+            "thomas": "thomas(jacobian(v), residual, dim)",
+            "newton-krylov": f"newton(residual, jacobian, {krylov[p.inner]}, inner, traced)",
+            "secant": f"newton(residual, jacobian, {krylov[p.inner]}, inner, traced, secant)",
+        }["secant" if p.secant else p.method]
+        hidden = {"anderson": "(v, r, memory, memory)", "cg": "(v, r, r)", "bicgstab": "(v, r, r)"}.get(
+            p.method, "(v, r)"
+        )
+        count = "{most}" if solver.iterations else "{len(history) - 1}"
+        failed = (
+            f"{self._title}: {p.method} stopped at the relative residual {{float(error.max()):.3g}} "
+            f"(tolerance {{tolerance:.3g}}) after {count} iterations; {self._cure()}"
+        )
+        context = {
+            "solver": solver,
+            "doc": self._solver_doc(),
+            "method": p.method,
+            "jacobian": self._jacobian,
+            "dim": p.dims is not None,
+            "secant": None if p.secant is None else krylov[p.secant],
+            "cell": cell,
+            "hidden": hidden,
+            "memory": solver.memory,
+            "krylov": p.method in krylov and not solver.iterations,
+            "fixed": solver.iterations is not None,
+            "limit": "0" if solver.iterations else "tolerance",
+            "failure": solver.on_failure,
+            "failed": _wrapped(failed),
+            "gradient": solver.gradient,
+            "adjoint": krylov[p.inner],
+            "need": need,
+            "warns": solver.on_failure == "warn" and solver.iterations is None,
+        }
+        solvers = environment().get_template("torch/solvers.py.j2").render(**context)
+        return {**context, "solvers": solvers}
 
-    def _stencil(
-        self, target: str, op: Stencil | AdjointStencil, argument: tuple[str, Extent], extent: Extent
-    ) -> list[str]:
-        v, have = argument
-        sign = -1 if isinstance(op, AdjointStencil) else 1
-
-        def tap(offset: tuple[int, ...]) -> str:
-            return v + slices(have, extent, tuple(sign * j for j in offset))
-
-        if op.label in self.learned:
-            here = {o.pattern for o in op.K.orbits()}
-            orbits = enumerate(self.learned[op.label].orbits())
-            weights = [(f"w_{op.label}[{i}]", o.pattern) for i, o in orbits if o.pattern in here]
-            return _sum_lines(target, [(w, {tap(j): c for j, c in pattern}) for w, pattern in weights])
-        taps = op.K.taps()
-        if any(w.free_symbols for w in taps.values()):
-            names = self.scalars
-            signed = [(w, -1 if w.could_extract_minus_sign() else 1, tap(j)) for j, w in taps.items()]
-            return _sum_lines(target, [(torch_code(w * c, names), {t: c}) for w, c, t in signed])
-        exact = {j: fraction(w) for j, w in taps.items()}
-        scale = 1 / min(abs(w) for w in exact.values())
-        scale *= math.lcm(*((w * scale).denominator for w in exact.values()))
-        by_size: dict[int, dict[str, int]] = {}
-        for j, w in sorted(exact.items(), key=lambda item: (-abs(item[1]), [-i for i in item[0]])):
-            whole = int(w * scale)
-            by_size.setdefault(abs(whole), {})[tap(j)] = 1 if whole > 0 else -1
-        groups = [(literal(size) if size != 1 else "", group) for size, group in by_size.items()]
-        divisor = float(scale)
-        factor = "" if divisor == 1 else f" / {literal(divisor)}" if divisor > 1 else f" * {literal(1 / divisor)}"
-        return _sum_lines(target, groups, factor)
-
-    def _combination(
-        self, target: str, op: Combination, arguments: list[tuple[str, Extent]], extent: Extent
-    ) -> list[str]:
-        d = len(self.axes)
-        groups: dict[sp.Expr, dict[str, int]] = {}
-        for c, (v, have) in zip(op.coefficients, arguments, strict=True):
-            minus = c.could_extract_minus_sign()
-            groups.setdefault(-c if minus else c, {})[v + slices(have, extent, (0,) * d)] = -1 if minus else 1
-        names = self.scalars
-        printed = [("" if c == 1 else torch_code(c, {**names, TAU: "tau"}), group) for c, group in groups.items()]
-        return _sum_lines(target, printed)
+    def _cure(self) -> str:
+        assert self.plan is not None
+        other = "lower tau, raise max_iterations or tol"
+        return other if self.plan.method == "newton-krylov" else f"{other}, or use solver='newton-krylov'"
 
     # --- the ghost ring -----------------------------------------------------------------------------------
 
+    @property
+    def layout(self) -> Layout:
+        return self.step.layout
+
     def _extends(self) -> list[dict[str, Any]]:
-        methods = []
-        for name, node in self.graph.nodes.items():
-            if not isinstance(node["op"], Input):
+        methods: list[dict[str, Any]] = []
+        for name, node in self.network.step.nodes.items():
+            first = node["op"] if isinstance(node["op"], Input) else None
+            if first is None or first.role not in ("state", "data"):
                 continue
-            role, v = node["op"].role, self.names[name]
+            if first.role == "state" and any(m["name"] == "extend" for m in methods):
+                continue
+            role, v = first.role, self.step.names[name]
             lines = self._eager_ring(v, self.layout.rings[name], role)
             for a, width in enumerate(self.layout.rings[name]):
                 if width:
                     pieces = continuation(v, self.axes, a, 0, node["op"].parity[a], (width, width), role)
-                    lines += _concatenate(v, pieces, a - len(self.axes))
+                    lines += concatenate(v, pieces, a - len(self.axes), LINE - 8)
             doc = (
                 f"The ghost ring: {notation.show_boundary(self.problem)}."
                 if role == "state"
@@ -545,122 +730,27 @@ class _Emitter:
 # --- text ---------------------------------------------------------------------------------------------------
 
 
-def _where(location: tuple[int, ...], axes: Any) -> str:
-    halves = [f"{a.name}+½" for a, half in zip(axes, location, strict=True) if half]
-    return f"at the faces {', '.join(halves)}" if halves else "at the nodes"
-
-
 def _offset(j: tuple[int, ...]) -> str:
     halves = [str(i // 2) if i % 2 == 0 else f"{i}/2" for i in j]
     return halves[0] if len(halves) == 1 else f"({', '.join(halves)})"
 
 
-def _sum_lines(target: str, groups: list[tuple[str, dict[str, int]]], factor: str = "") -> list[str]:
-    """target = Σ w·(± v ± …), split into several statements when the line would be too long."""
-    lines: list[str] = []
-    texts: list[tuple[bool, str]] = []
-    flat = _signed([(c < 0, f"{w} * {v}") for w, group in groups for v, c in group.items()])
-    weighted = len(groups) > 1 or any(w for w, _ in groups)
-    hoist = weighted and len(f"{target} = {flat}{factor}") > _WIDTH
-    for i, (weight, group) in enumerate(groups):
-        leading = all(c < 0 for c in group.values()) and weight != ""
-        items = [(c if not leading else -c, v) for v, c in group.items()]
-        if items[0][0] < 0:
-            items.sort(key=lambda item: item[0] < 0)
-        if weight == "":
-            texts += [(c < 0, v if abs(c) == 1 else f"{abs(c)} * {v}") for c, v in items]
-            continue
-        inner = _signed([(c < 0, v if abs(c) == 1 else f"{abs(c)} * {v}") for c, v in items])
-        if len(items) > 1:
-            if hoist:
-                lines += _assign(f"{target}_{i + 1}", inner, 8)
-                inner = f"{target}_{i + 1}"
-            else:
-                inner = f"({inner})"
-        texts.append((leading, f"{_bracket(weight)} * {inner}"))
-    total = _signed(texts)
-    if not factor:
-        return lines + _assign(target, total, 8)
-    whole = f"({total}){factor}" if len(texts) > 1 else f"{total}{factor}"
-    if len(f"{target} = {whole}") <= _WIDTH:
-        return [*lines, f"{target} = {whole}"]
-    return [*lines, *_assign(target, total, 8), f"{target} = {target}{factor}"]
+def _signature(name: str, arguments: Sequence[str], returns: str) -> list[str]:
+    """`def name(…) -> …:` as the formatter lays it out inside a class."""
+    room = LINE - 4 - len(f" -> {returns}:")
+    *lines, last = call(f"def {name}", arguments, room)
+    return [*lines, f"{last} -> {returns}:"]
 
 
-def _bracket(weight: str) -> str:
-    return f"({weight})" if re.search(r" [+/-] ", weight) else weight
-
-
-def _signed(terms: list[tuple[bool, str]]) -> str:
-    text = ("-" if terms[0][0] else "") + terms[0][1]
-    return text + "".join(f" {'-' if minus else '+'} {t}" for minus, t in terms[1:])
-
-
-def _assign(target: str, code: str, indent: int) -> list[str]:
-    """`target = code`, broken at its outermost + and − when it is too long."""
-    if len(f"{target} = {code}") + indent <= 88:
-        return [f"{target} = {code}"]
-    if code.endswith(")") and " / (" in code and len(_split_sum(code)) == 1:  # the formatter opens the last bracket
-        head, tail = code.rsplit(" / (", 1)
-        return [f"{target} = {head} / (", f"    {tail[:-1]}", ")"]
-    parts = [code] if len(code) + 4 + indent <= 88 else _split_sum(code)
-    return [f"{target} = (", *(f"    {part}" for part in parts), ")"]
-
-
-def _one_fraction(e: sp.Expr) -> sp.Expr:
-    """A rational expression with one division: λ²/(λ² + q) for 1/(1 + q/λ²). It is faster, and its gradients stay
-    finite where q overflows."""
-    return sp.together(e) if e.is_rational_function() else e
-
-
-def _split_sum(code: str) -> list[str]:
-    parts, depth, start, i = [], 0, 0, 0
-    while i < len(code):
-        depth += (code[i] in "([") - (code[i] in ")]")
-        if depth == 0 and i > start and code[i - 1 : i + 2] in (" + ", " - "):
-            parts.append(code[start : i - 1])
-            start = i
-        i += 1
-    return [*parts, code[start:]]
-
-
-def _assign_expression(target: str, e: sp.Expr, names: Mapping[sp.Symbol, str], tensors: frozenset[str]) -> list[str]:
-    """`target = e`; long subexpressions become statements of their own."""
-    lines: list[str] = []
-    names, count = dict(names), 0
-    while len(f"{target} = {torch_code(e, names, tensors)}") > _WIDTH:
-        inner = [
-            s
-            for s in sp.preorder_traversal(e)
-            if s.args
-            and s != e
-            and s.free_symbols
-            and 12 < len(torch_code(s, names, tensors)) <= _WIDTH - len(target) - 6
-        ]
-        if not inner:
-            break
-        longest = max(inner, key=lambda s: len(torch_code(s, names, tensors)))
-        count += 1
-        symbol = sp.Symbol(f"{target}_{count}", real=True)
-        lines.append(f"{symbol} = {torch_code(longest, names, tensors)}")
-        if any(names.get(s, s.name) in tensors for s in longest.free_symbols):
-            tensors = tensors | {symbol.name}
-        e = e.xreplace({longest: symbol})
-    return [*lines, *_assign(target, torch_code(e, names, tensors), 8)]
-
-
-def _concatenate(target: str, pieces: list[tuple[str, str]], dim: int) -> list[str]:
-    lines, parts = [], []
-    for name, code in pieces:
-        if name:
-            lines.append(f"{name} = {code}")
-            parts.append(name)
-        else:
-            parts.append(code)
-    joined = f"({', '.join(parts)}), dim={dim}"
-    if len(f"{target} = torch.cat({joined})") <= _WIDTH:
-        return [*lines, f"{target} = torch.cat({joined})"]
-    return [*lines, f"{target} = torch.cat(", f"    {joined}", ")"]
+def _wrapped(text: str) -> list[str]:
+    """A long f-string as several, one per line."""
+    lines, current = [], ""
+    for word in text.split(" "):
+        if len(current) + len(word) > 60:
+            lines.append(current)
+            current = ""
+        current += word + " "
+    return [*lines, current.rstrip()]
 
 
 def _tuple(values: list[int]) -> str:
@@ -679,4 +769,4 @@ def _literal(value: Any, indent: int = 0) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\")
         return f'"{escaped}"' if '"' not in escaped else repr(escaped)
-    return repr(value)
+    return 'float("inf")' if value == math.inf else repr(value)

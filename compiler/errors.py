@@ -5,7 +5,7 @@
     ├── DiscretisationError                                                   the grid
     ├── SchemeError ── UnstableSchemeError                                    the time scheme
     ├── UnknownKeywordError, SpecError                                        words nobody knows
-    └── DataError, TrainingError, CheckpointError                             the run
+    └── DataError, ConvergenceError, TrainingError, CheckpointError           the run
 
 Each message names the culprit, its value, the limit and the cure. A broken invariant of our own is an
 `AssertionError`, never one of these.
@@ -62,6 +62,14 @@ class SpecError(PdeloomError, ValueError):
 
 class DataError(PdeloomError, ValueError):
     """Images, arrays or shapes that do not fit."""
+
+
+class ConvergenceError(PdeloomError, RuntimeError):
+    """A solve that did not converge; `history` holds the relative residuals, one per iteration."""
+
+    def __init__(self, message: str, history: Iterable[float] = ()) -> None:
+        super().__init__(message)
+        self.history = list(history)
 
 
 class TrainingError(PdeloomError, RuntimeError):

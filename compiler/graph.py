@@ -6,22 +6,26 @@ come from hints and counters, so two runs give the same graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import sympy as sp
 
+from .errors import SchemeError
 from .grid import Axis
-from .ops import Combination, Context, Input, Op
+from .ops import AdjointStencil, Combination, Context, Flux, Ghost, Input, Op, Solve, Stencil
+from .solve import Solver
 
 
 class Builder:
     """Grows a graph op by op."""
 
-    def __init__(self, axes: tuple[Axis, ...]) -> None:
-        self.graph = nx.DiGraph(axes=axes, output=None)
+    def __init__(self, axes: tuple[Axis, ...], secants: bool = False) -> None:
+        self.graph = nx.DiGraph(axes=axes, outputs=())
+        self.secants = secants
+        """Do solves carry the secant of their residual too, because its derivative may be indefinite?"""
 
     def add(self, op: Op, *arguments: str, hint: str) -> str:
         """Add an op; the name comes from `hint`, in which {0}, {1}, … stand for the arguments' names."""
@@ -37,8 +41,8 @@ class Builder:
     def value(self, op: Op, *arguments: str, hint: str) -> Value:
         return Value(self, self.add(op, *arguments, hint=hint))
 
-    def finish(self, output: str) -> nx.DiGraph:
-        self.graph.graph["output"] = output
+    def finish(self, *outputs: str) -> nx.DiGraph:
+        self.graph.graph["outputs"] = outputs
         return self.graph
 
 
@@ -69,6 +73,77 @@ class Value:
     def __neg__(self) -> Value:
         return self._combine((-1,))
 
+    def solve_for(self, residual: Callable[[Value], Value], solver: Solver) -> Value:
+        """A solve op that starts at this value; its body are the nodes that depend on its unknown."""
+        builder, place = self.builder, self.builder.graph.nodes[self.name]["place"]
+        count = sum(isinstance(op, Solve) for _, op in builder.graph.nodes(data="op"))
+        v = builder.value(Input(f"v{count}", "unknown", place.parity), hint="v")
+        R = residual(v)
+        w = builder.add(Input(f"w{count}", "direction", place.parity), hint="w")
+        arguments = [R.name, v.name, self.name, w, _linearise(builder, R.name, v.name, w, secant=False)]
+        if builder.secants:
+            arguments.append(_linearise(builder, R.name, v.name, w, secant=True))
+        return builder.value(Solve(solver, place.parity), *arguments, hint="{1}_new")
+
+
+def _linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> str:
+    """R'(v)w as nodes of the graph. Every op but the flux is linear and occurs again, on tangents.
+
+    The secant leaves diffusivities as they are, G(v)Kw instead of Φ'(Kv)Kw: definite wherever g ≥ 0.
+    """
+    graph = builder.graph
+    inside = nx.descendants(graph, v)
+    if residual != v and residual not in inside:
+        raise SchemeError("solve(residual, guess): the residual does not depend on the unknown v")
+    tangents = {v: w}
+    for name in [n for n in graph if n in inside]:
+        node = graph.nodes[name]
+        op, arguments = node["op"], node["args"]
+        if isinstance(op, Solve):
+            raise SchemeError("a solve inside the residual of another one cannot be compiled; solve them one by one")
+        moving = [(i, tangents[a]) for i, a in enumerate(arguments) if a in tangents]
+        if not moving:
+            continue
+        if isinstance(op, (Stencil, AdjointStencil, Ghost)):
+            tangents[name] = builder.add(op, moving[0][1], hint=node["hint"])
+        elif isinstance(op, Combination):
+            chosen = Combination(tuple(op.coefficients[i] for i, _ in moving))
+            tangents[name] = builder.add(chosen, *(t for _, t in moving), hint=f"d{node['hint']}")
+        else:
+            assert isinstance(op, Flux)
+            slopes = {i: _slope(op, i, secant) for i, _ in moving}
+            tangents[name] = _flux_tangent(builder, op, arguments, moving, slopes, node["hint"])
+    return tangents[residual]
+
+
+def _slope(op: Flux, i: int, secant: bool) -> sp.Expr:
+    """∂Φ/∂s_i, or for the secant Φ/s of a flux in one variable and g alone of a product g·s."""
+    s = op.slots[i]
+    if secant and op.label == "g·s":
+        return op.slots[0] if s.name == "s" else sp.S.Zero
+    if secant and op.label.startswith("flux_") and len(op.slots) == 1:
+        quotient = sp.expand(op.expression / s) if op.expression.is_Add else op.expression / s
+        if quotient.xreplace({s: sp.S.Zero}).is_finite:
+            return quotient
+    slope: sp.Expr = sp.diff(op.expression, s).replace(sp.DiracDelta, lambda *_: sp.S.Zero)
+    return slope
+
+
+def _flux_tangent(
+    builder: Builder,
+    op: Flux,
+    arguments: Sequence[str],
+    moving: list[tuple[int, str]],
+    slopes: Mapping[int, sp.Expr],
+    hint: str,
+) -> str:
+    """Σ ∂Φ/∂s_i ds_i."""
+    directions = {i: sp.Symbol(f"d{op.slots[i].name}", real=True) for i, _ in moving}
+    total = sp.Add(*(slopes[i] * d for i, d in directions.items()))
+    reads = {**dict(zip(op.slots, arguments, strict=True)), **{directions[i]: t for i, t in moving}}
+    used = {s: n for s, n in reads.items() if s in total.free_symbols} or {directions[moving[0][0]]: moving[0][1]}
+    return builder.add(Flux(total, tuple(used), f"{op.label}'"), *used.values(), hint=f"d{hint}")
+
 
 def rebuild(
     graph: nx.DiGraph,
@@ -81,13 +156,13 @@ def rebuild(
     for name, node in graph.nodes.items():
         if keep(name, node["op"]):
             renamed[name] = visit(builder, node["op"], tuple(renamed[a] for a in node["args"]), node["hint"])
-    return builder.finish(renamed[graph.graph["output"]])
+    return builder.finish(*(renamed[o] for o in graph.graph["outputs"]))
 
 
 def verify(graph: nx.DiGraph) -> None:
     """Check the rules every pass must keep. A breach is a bug of ours, hence an AssertionError."""
-    output = graph.graph["output"]
-    assert output in graph, "the graph has no output"
+    outputs = graph.graph["outputs"]
+    assert outputs and all(o in graph for o in outputs), "the graph has no output"
     seen: set[str] = set()
     for name, node in graph.nodes.items():
         assert isinstance(node["op"], Op), f"{name} carries no op"
@@ -96,7 +171,8 @@ def verify(graph: nx.DiGraph) -> None:
         place = node["op"].place([graph.nodes[a]["place"] for a in node["args"]])
         assert place == node["place"], f"{name} is not where its op puts it"
         seen.add(name)
-    assert graph.nodes[output]["place"].location == (0,) * len(graph.graph["axes"]), "the new state is off the nodes"
+    for output in outputs:
+        assert not any(graph.nodes[output]["place"].location), "the new state is off the nodes"
 
 
 def dump(graph: nx.DiGraph) -> str:
@@ -106,7 +182,7 @@ def dump(graph: nx.DiGraph) -> str:
     for name, node in graph.nodes.items():
         where = "".join("½" if half else "0" for half in node["place"].location)
         lines.append(f"{name:{width}} @{where}  {node['op'].kind:15}  {node['op'].text(node['args'])}")
-    return "\n".join([*lines, f"→ {graph.graph['output']}"])
+    return "\n".join([*lines, f"→ {', '.join(graph.graph['outputs'])}"])
 
 
 def run(graph: nx.DiGraph, inputs: Mapping[str, np.ndarray], context: Context) -> np.ndarray:
@@ -117,7 +193,7 @@ def run(graph: nx.DiGraph, inputs: Mapping[str, np.ndarray], context: Context) -
             values[name] = inputs[node["op"].name]
         else:
             values[name] = node["op"].numpy([values[a] for a in node["args"]], context)
-    return values[graph.graph["output"]]
+    return values[graph.graph["outputs"][0]]
 
 
 def states(graph: nx.DiGraph) -> list[str]:

@@ -1,8 +1,8 @@
 """Where every value of the graph is needed, and how arrays are sliced and continued beyond the boundary.
 
-Extents are counted in half cells: a value with extent (−1, 1) reaches from the face −½ to the face n−½. The
-state carries a ghost ring just wide enough that one step needs nothing else; the ring is refilled at its end.
-Only a value whose parity is not what its reader needs is continued explicitly.
+Extents are counted in half cells: a value with extent (−1, 1) reaches from the face −½ to the face n−½. A
+state carries a ghost ring just wide enough for one evaluation of f; intermediate states get the same ring, and
+the new state at the end of the step. Only a value whose parity is not what its reader needs is continued explicitly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from .grid import Axis, Side
-from .ops import AdjointStencil, Combination, Flux, Input, Stencil
+from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Solve, Stencil
 
 Extent = tuple[tuple[int, int], ...]
 """Per axis (first position, last position past node n−1)."""
@@ -36,7 +36,12 @@ class Layout:
     extents: Mapping[str, Extent]
     extensions: Mapping[str, tuple[Extension, ...]]
     rings: Mapping[str, tuple[int, ...]]
-    """Ghost ring widths of the inputs, per axis."""
+    """Ghost ring widths of states, data and intermediate states, per axis; all states share one."""
+
+    @property
+    def ring(self) -> tuple[int, ...]:
+        """The ring of the states."""
+        return self.rings[""]
 
 
 def offsets(op: Stencil | AdjointStencil) -> tuple[tuple[int, ...], ...]:
@@ -45,10 +50,14 @@ def offsets(op: Stencil | AdjointStencil) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(sign * j for j in offset) for offset in op.K.taps())
 
 
-def plan(graph: nx.DiGraph) -> Layout:
-    """Walk the graph backwards from the new state, which is needed on the nodes alone."""
+def plan(graph: nx.DiGraph, least: tuple[int, ...] = ()) -> Layout:
+    """Walk the graph backwards from the new state, which is needed on the nodes alone.
+
+    `least` is a ring the states have at any rate, because another graph reads them too.
+    """
     axes: tuple[Axis, ...] = graph.graph["axes"]
-    needed: dict[str, list[tuple[int, int]]] = {graph.graph["output"]: [(0, 0)] * len(axes)}
+    nodes = [(0, 0)] * len(axes)
+    needed: dict[str, list[tuple[int, int]]] = dict.fromkeys(graph.graph["outputs"], nodes)
     extensions: dict[str, tuple[Extension, ...]] = {}
     for name in reversed(list(graph)):
         op, arguments = graph.nodes[name]["op"], graph.nodes[name]["args"]
@@ -73,9 +82,12 @@ def plan(graph: nx.DiGraph) -> Layout:
             needed[argument] = [(min(p[0], q[0]), max(p[1], q[1])) for p, q in zip(before, wanted, strict=True)]
     rings = {}
     for name, node in graph.nodes.items():
-        if isinstance(node["op"], Input):
+        if isinstance(node["op"], Ghost) or (isinstance(node["op"], Input) and node["op"].role in ("state", "data")):
             rings[name] = tuple((max(-low, high, 0) + 1) // 2 for low, high in needed[name])
-            needed[name] = [(-2 * w, 2 * w) for w in rings[name]]
+    ringed = [n for n in rings if not isinstance(graph.nodes[n]["op"], Input) or graph.nodes[n]["op"].role == "state"]
+    rings[""] = tuple(map(max, zip(least or (0,) * len(axes), *(rings[n] for n in ringed), strict=True)))
+    rings |= dict.fromkeys(ringed, rings[""])
+    needed |= {n: [(-2 * w, 2 * w) for w in rings[n]] for n in rings if n}
     return Layout({n: tuple(e) for n, e in needed.items()}, extensions, rings)
 
 
@@ -91,6 +103,8 @@ def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if isinstance(op, (Stencil, AdjointStencil)):
         reach = list(zip(*offsets(op), strict=True))
         return [(low + min(j), high + max(j)) for (low, high), j in zip(extent, reach, strict=True)]
+    if isinstance(op, (Ghost, Solve)):
+        return [(0, 0)] * len(extent)
     assert isinstance(op, (Flux, Combination))
     return list(extent)
 

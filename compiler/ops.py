@@ -4,7 +4,9 @@
     K* v         AdjointStencil      the exact transpose of a Stencil, boundary included
     Φ(s, …)      Flux                a pointwise nonlinearity
     Σ c_i v_i    Combination         a linear combination with scalar coefficients
-    u, f         Input               the state, an earlier state, a data field
+    v            Ghost               a value on the nodes, continued beyond the boundary as the unknown is
+    R(v) = 0     Solve               the root of a residual: an implicit step
+    u, f         Input               the state, an earlier state, a data field, the unknown of a solve
 
 A value has a `Place`: where it lies (location) and how it continues beyond the boundary (parity). Its array
 holds the closed domain, mirror planes included. How an op is printed is the business of its macro, which
@@ -22,6 +24,7 @@ import sympy as sp
 
 from . import stencil
 from .grid import Axis, Location, Parity
+from .solve import Solver
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Op:
 
 @dataclass(frozen=True)
 class Input(Op):
-    """The state u, or a data field, on the nodes."""
+    """A value that is given: the state u or an earlier one (role "state"), a data field ("data"), what a step starts
+    with ("initial"), the unknown of a solve ("unknown") or a direction in which its residual is linearised."""
 
     name: str
     role: str
@@ -185,6 +189,41 @@ class Combination(Op):
 
     def text(self, names: Sequence[str]) -> str:
         return " + ".join(f"{c}·{n}" if c != 1 else n for c, n in zip(self.coefficients, names, strict=True))
+
+
+@dataclass(frozen=True)
+class Ghost(Op):
+    """A value on the nodes with ghost values beyond the boundary: what a stencil reads of an intermediate state."""
+
+    parity: Parity
+    kind: ClassVar[str] = "ghost ring"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Place((0,) * len(self.parity), self.parity)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return arguments[0]
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{names[0]} with its ghost ring"
+
+
+@dataclass(frozen=True)
+class Solve(Op):
+    """v with R(v) = 0. Arguments: R(v), v, the guess, a direction w, R'(v)w and perhaps its secant."""
+
+    solver: Solver
+    parity: Parity
+    kind: ClassVar[str] = "solve"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Place((0,) * len(self.parity), self.parity)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        raise AssertionError("the reference runs the scheme itself, not its graph")
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{names[1]}: {names[0]} = 0, from {names[2]}"
 
 
 # --- pointwise expressions: parity and NumPy meaning --------------------------------------------------------

@@ -11,7 +11,7 @@ import networkx as nx
 import sympy as sp
 
 from .graph import Builder, rebuild, verify
-from .ops import Combination, Input, Op
+from .ops import Combination, Input, Op, Solve
 
 Pass = Callable[[nx.DiGraph], nx.DiGraph]
 
@@ -54,17 +54,44 @@ def flatten_combinations(graph: nx.DiGraph) -> nx.DiGraph:
 
 def dead_code(graph: nx.DiGraph) -> nx.DiGraph:
     """Keep what the new state needs, and every input."""
-    needed = nx.ancestors(graph, graph.graph["output"]) | {graph.graph["output"]}
+    outputs = graph.graph["outputs"]
+    needed = set(outputs).union(*(nx.ancestors(graph, o) for o in outputs))
 
     def visit(builder: Builder, op: Op, arguments: tuple[str, ...], hint: str) -> str:
         return builder.add(op, *arguments, hint=hint)
 
-    return rebuild(graph, visit, keep=lambda name, op: name in needed or isinstance(op, Input))
+    return rebuild(
+        graph, visit, keep=lambda name, op: name in needed or (isinstance(op, Input) and op.role in ("state", "data"))
+    )
+
+
+def hoist(graph: nx.DiGraph) -> nx.DiGraph:
+    """What a sum inside a solve takes from outside is added up once, before the first iteration."""
+    inside: dict[str, bool] = {}
+
+    def visit(builder: Builder, op: Op, arguments: tuple[str, ...], hint: str) -> str:
+        if isinstance(op, Combination) and any(inside[a] for a in arguments):
+            outer = [(c, a) for c, a in zip(op.coefficients, arguments, strict=True) if not inside[a]]
+            if len(outer) > 1:
+                known = builder.add(Combination(tuple(c for c, _ in outer)), *(a for _, a in outer), hint="known")
+                inside[known] = False
+                inner = [(c, a) for c, a in zip(op.coefficients, arguments, strict=True) if inside[a]]
+                op = Combination((*(c for c, _ in inner), sp.S.One))
+                arguments = (*(a for _, a in inner), known)
+        name = builder.add(op, *arguments, hint=hint)
+        role = op.role if isinstance(op, Input) else ""
+        inside[name] = role in ("unknown", "direction") or (
+            not isinstance(op, Solve) and any(inside[a] for a in arguments)
+        )
+        return name
+
+    return rebuild(graph, visit)
 
 
 PIPELINE: tuple[tuple[str, Pass], ...] = (
     ("common-subexpressions", common_subexpressions),
     ("flatten-combinations", flatten_combinations),
+    ("hoist", hoist),
     ("dead-code", dead_code),
 )
 

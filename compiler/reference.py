@@ -5,12 +5,13 @@ It shares the semi-discrete system with the emitter and nothing else: no pass, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import networkx as nx
 import numpy as np
 
-from .discretise import SemiDiscrete
+from .discretise import FROZEN, SemiDiscrete
 from .errors import DataError
 from .graph import run
 from .ops import Context
@@ -18,18 +19,38 @@ from .schemes import Scheme
 
 
 class Reference:
-    """`reference(u0, **data)`: arrays (B, C, *grid) → (B, C, *grid)."""
+    """`reference(u0, velocity=None, **data)`: arrays (B, C, *grid) → (B, C, *grid).
 
-    def __init__(self, system: SemiDiscrete, scheme: Scheme, tau: float, scalars: Mapping[str, float]) -> None:
+    The velocity belongs to equations of second order in time. `fixed` holds the scheme's own scalars, such as α.
+    """
+
+    def __init__(
+        self,
+        system: SemiDiscrete,
+        scheme: Scheme,
+        tau: float,
+        scalars: Mapping[str, float],
+        fixed: Mapping[str, float] | None = None,
+    ) -> None:
         self.system, self.scheme, self.tau, self.scalars = system, scheme, tau, dict(scalars)
-        self._graph = system.graph()
+        self.fixed = dict(fixed or {})
+        self._graphs: dict[tuple[int | None, bool], nx.DiGraph] = {}
 
-    def __call__(self, u0: Any, **data: Any) -> np.ndarray:
+    def __call__(self, u0: Any, velocity: Any = None, **data: Any) -> np.ndarray:
+        return self.states(u0, self.scheme.layers, velocity, **data)[0]
+
+    def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
+        """The states after `layers` layers, newest first: as many as the scheme remembers."""
         u = self._closed(_real(u0, "u"), odd=True)
+        started: tuple[np.ndarray, ...] = ()
+        if self.system.problem.time_order == 2:
+            given = np.zeros(np.shape(u0)) if velocity is None else _real(velocity, "velocity")
+            started = (self._closed(np.broadcast_to(given, np.shape(u0)), odd=True),)
+        elif velocity is not None:
+            raise DataError("a velocity was given, but the equation is of first order in time")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
-        for _ in range(self.scheme.steps):
-            u = self.scheme.step(f, u, self.tau)
-        return u[self._nodes(np.shape(u0)[2:])]
+        found = self.scheme.march(f, u, self.tau, layers, started, **self.fixed)
+        return [s[self._nodes(np.shape(u0)[2:])] for s in found]
 
     def rate(self, u: Any, **data: Any) -> np.ndarray:
         """f(u) on the nodes."""
@@ -39,21 +60,19 @@ class Reference:
         rate: np.ndarray = f(closed)[self._nodes(u0.shape[2:])]
         return rate
 
-    def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> Any:
+    def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> _RightHandSide:
         shape = tuple(
             n - len(range(a.closed(0)[0], 0, 2)) - len(range(0, a.closed(0)[1], 2))
             for n, a in zip(closed_shape, self.system.axes, strict=True)
         )
-        context = Context(self.system.axes, shape, self.scalars)
-        name = str(self.system.problem.unknown.func)
         mask = np.zeros(closed_shape)
         mask[self._nodes(shape)[2:]] = 1.0
+        return _RightHandSide(self, Context(self.system.axes, shape, self.scalars), data, mask)
 
-        def f(u: np.ndarray) -> np.ndarray:
-            rate: np.ndarray = run(self._graph, {name: u, **data}, context) * mask
-            return rate
-
-        return f
+    def graph(self, part: int | None, frozen: bool) -> nx.DiGraph:
+        if (part, frozen) not in self._graphs:
+            self._graphs[part, frozen] = self.system.graph(part, frozen)
+        return self._graphs[part, frozen]
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         wanted = [str(f.func) for f in self.system.problem.data]
@@ -87,6 +106,31 @@ class Reference:
             slice(-a.closed(0)[0] // 2, -a.closed(0)[0] // 2 + n) for a, n in zip(self.system.axes, shape, strict=True)
         )
         return (slice(None), slice(None), *inner)
+
+
+class _RightHandSide:
+    """f on arrays over the closed domain; it vanishes on a plane where the unknown does."""
+
+    def __init__(
+        self, reference: Reference, context: Context, data: Mapping[str, np.ndarray], mask: np.ndarray, part: Any = None
+    ) -> None:
+        self.reference, self.context, self.data, self.mask, self.part = reference, context, data, mask, part
+        self.name = str(reference.system.problem.unknown.func)
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        graph = self.reference.graph(self.part, False)
+        rate: np.ndarray = run(graph, {self.name: u, **self.data}, self.context) * self.mask
+        return rate
+
+    def frozen(self, u: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        graph = self.reference.graph(self.part, True)
+        return lambda v: run(graph, {self.name: v, FROZEN: u, **self.data}, self.context) * self.mask
+
+    def split(self) -> list[_RightHandSide]:
+        return [
+            _RightHandSide(self.reference, self.context, self.data, self.mask, part)
+            for part in range(len(self.reference.system.axes))
+        ]
 
 
 def _real(value: Any, what: str) -> np.ndarray:

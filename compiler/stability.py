@@ -1,10 +1,14 @@
 """Which stability holds, up to which step, and why: three-valued results with hypotheses and witnesses.
 
-For  f(u) = −A(u)u,  A(u) = Σ_c κ_c K_c* G_c(u) K_c  and one step u − τA(u)u:
+For  f(u) = −A(u)u,  A(u) = Σ_c κ_c K_c* G_c(u) K_c  and a scheme whose amplification is stable for 0 ≤ y ≤ x:
 
-    norm decrease       0 ≤ G ≤ L          ⇒  0 ≤ A(u) ≤ ρ = Σ κ L ‖K‖²,  ‖u⁺‖ ≤ ‖u‖ for τ ≤ 2/ρ
-    nonexpansive        0 ≤ Φ' ≤ L_Φ       ⇒  the same for the Jacobian,   ‖S(u)−S(v)‖ ≤ ‖u−v‖ for τ ≤ 2/ρ_Φ
-    maximum principle   two-tap K, G ≥ 0   ⇒  I − τA(u) is nonnegative,    min u ≤ u⁺ ≤ max u for τ ≤ 1/max Aᵢᵢ
+    norm decrease       0 ≤ G ≤ L          ⇒  0 ≤ A(u) ≤ ρ = Σ κ L ‖K‖²,  ‖u⁺‖ ≤ ‖u‖ for τ ≤ x/ρ
+    nonexpansive        0 ≤ Φ' ≤ L_Φ       ⇒  the same for the Jacobian,   ‖S(u)−S(v)‖ ≤ ‖u−v‖ for τ ≤ x/ρ_Φ
+    maximum principle   two-tap K, G ≥ 0   ⇒  A(u) is an M-matrix,         min u ≤ u⁺ ≤ max u for τ ≤ c/max Aᵢᵢ
+    power bounded       A frozen           ⇒  the states stay bounded for τᵐ ≤ x/ρ, m the order in time
+
+The first two need a scheme that meets one operator A(w) per step, or a linear f; the last holds for every scheme, but
+for nonlinear f it speaks of the frozen operator, so it is unknown for f itself. Where x = ∞ so is the bound.
 
 Proofs: numerics in docs/stability.md. The bounds hold for every grid size. "Refuted" always comes with an
 input on which the network itself was seen to break the claim; what is neither proved nor refuted is unknown.
@@ -22,13 +26,15 @@ import sympy as sp
 
 from . import notation
 from .discretise import DiscreteFlux, SemiDiscrete
-from .errors import SchemeError, UnstableSchemeError, suggest
+from .errors import ConvergenceError, SchemeError, UnstableSchemeError, suggest
 from .fields import Data, Parameter, Unknown
 from .grid import exact
 from .nonlinearity import Range, range_of
 from .ops import parity_of
 from .reference import Reference
 from .schemes import Scheme
+from .schemes.amplification import OneStep
+from .schemes.base import POWER
 from .stencil import Polynomial, Stencil, fraction, number, rational, squared_norm
 
 SAFETY = 0.9
@@ -54,8 +60,8 @@ class Witness:
 class Result:
     """One notion of stability for one scheme at one step size.
 
-    `bound` is the largest τ for which the notion is proved (None where there is none); `formula` says how it
-    came about; `norm` is the norm it speaks of.
+    `bound` is the largest τ for which the notion is proved, under its assumptions (None where there is none, inf where
+    every τ will do); `formula` says how it came about; `norm` is the norm it speaks of.
     """
 
     notion: str
@@ -68,6 +74,19 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """What a solver wants to know of −f, at the initial parameters (None where no bound is known).
+
+    `frozen` and `jacobian` are (lowest, highest) bounds on the spectra of A(u) and of −f'; `asymmetry` says why f' is
+    not symmetric.
+    """
+
+    frozen: tuple[float, float] | None
+    jacobian: tuple[float, float] | None
+    asymmetry: str
+
+
+@dataclass(frozen=True)
 class Report:
     """All results, iterable; `tau_max` is the bound of the governing notion, `tau` the step in use."""
 
@@ -77,7 +96,10 @@ class Report:
     spectral_bound: sp.Expr | None
     """ρ, the bound on the spectrum of A, as a function of what is trainable."""
     limit: sp.Expr | None
-    """ρ·τ_max for the governing notion: 2 for explicit Euler."""
+    """ρ·τ_maxᵐ for the governing notion, m the order in time: 2 for explicit Euler, ∞ without a limit."""
+    relaxation: sp.Expr | None
+    """The scheme's relaxation coefficient, a number or a part of ρ."""
+    operator: Operator
     warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Result]:
@@ -145,69 +167,112 @@ class _Analysis:
     def __init__(self, system: SemiDiscrete, scheme: Scheme, trainable: frozenset[Parameter], learned: bool) -> None:
         self.system, self.scheme, self.trainable, self.learned = system, scheme, trainable, learned
         self.values = {p.name: p.value for p in system.problem.parameters}
+        self._fixed: dict[str, float] = {}
         self.fixed = {
             p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in system.problem.parameters if p not in trainable
         }
 
-    # --- the three notions ------------------------------------------------------------------------------
+    # --- the notions ------------------------------------------------------------------------------------
 
-    NOTIONS = ("norm decrease", "nonexpansive", "maximum principle")
+    NOTIONS = ("norm decrease", "nonexpansive", "maximum principle", POWER)
 
     def report(self, governing: str, allow: bool) -> Report:
         if governing not in self.NOTIONS:
             raise SchemeError(f"guarantee={governing!r}: {suggest(str(governing), self.NOTIONS)}")
-        bounds = {"norm decrease": self._spectrum(slopes=False), "nonexpansive": self._spectrum(slopes=True)}
-        limits = {name: self._tau_bound(b) for name, b in bounds.items()}
-        diagonal = self._diagonal()
-        limits["maximum principle"] = self._one_evaluation(None if diagonal.rho is None else 1 / diagonal.rho)
-        tau = self._choose(governing, limits[governing], bounds.get(governing, diagonal), allow)
+        frozen, jacobian, diagonal = self._spectrum(slopes=False), self._spectrum(slopes=True), self._diagonal()
+        bounds = {"norm decrease": frozen, "nonexpansive": jacobian, "maximum principle": diagonal, POWER: frozen}
+        limits = {name: self._tau_bound(name, b) for name, b in bounds.items()}
+        tau = self._choose(governing, limits[governing], bounds[governing], allow)
+        relaxation = self._relaxation(frozen, allow)
+        self._fixed = {} if relaxation is None else {str(self.scheme.relaxation): self._at_initial(relaxation)}
         with np.errstate(all="ignore"):  # counter-examples are looked for where numbers overflow
-            results = self._judge(bounds, limits, diagonal, tau)
-        report = Report(results, governing, float(tau), bounds.get(governing, diagonal).rho, self._limit(governing))
-        self._refuse(report, allow)
-        warnings = [
+            results = tuple(
+                judge(bounds[name], limits[name], tau)
+                for name, judge in zip(
+                    self.NOTIONS,
+                    (self._norm_decrease, self._nonexpansive, self._maximum_principle, self._power_bounded),
+                    strict=True,
+                )
+            )
+        limit = self._limits()[governing]
+        report = Report(results, governing, float(tau), bounds[governing].rho, limit, relaxation, self._operator())
+        self._refuse(report, limits[governing], allow)
+        warnings = tuple(
             f"{r.notion} governs this scheme and is {r.status}: {r.witness}"
             for r in results
             if r.notion == governing and r.status != "proved"
-        ]
-        return Report(results, governing, float(tau), report.spectral_bound, report.limit, tuple(warnings))
-
-    def _judge(
-        self, bounds: dict[str, _Bound], limits: dict[str, sp.Expr | None], diagonal: _Bound, tau: Any
-    ) -> tuple[Result, ...]:
-        return (
-            self._norm_decrease(bounds["norm decrease"], limits["norm decrease"], tau),
-            self._nonexpansive(bounds["nonexpansive"], limits["nonexpansive"], tau),
-            self._maximum_principle(diagonal, limits["maximum principle"], tau),
         )
+        return replace(report, warnings=warnings)
 
-    def _limit(self, governing: str) -> sp.Expr | None:
-        return sp.S.One if governing == "maximum principle" else self._interval()
+    def _limits(self) -> dict[str, sp.Expr | None]:
+        """ρτᵐ up to which the scheme is stable in each sense, None where the sense does not apply to it."""
+        seen, linear = self.scheme.structured(self.system.problem.dimension), self.system.linear
+        factor = self.scheme.amplified(self.system.problem.dimension if seen.parts else 1)
+        one_step = isinstance(factor, OneStep)
+        alike = not seen.parts or (isinstance(factor, OneStep) and factor.additive)
+        end = factor.real_interval().end
+        end = sp.oo if self.scheme.relaxation else None if end == 0 and seen.parts else end
+        averages = factor.positivity() if isinstance(factor, OneStep) and self.scheme.cycle == 1 else sp.S.Zero
+        once = linear or seen.evaluations <= 2 * (self.system.problem.dimension if seen.parts else 1)
+        return {
+            "norm decrease": end if alike and (seen.one_operator or (linear and one_step)) else None,
+            "nonexpansive": end if alike and (seen.one_evaluation or (linear and one_step)) else None,
+            "maximum principle": averages if averages != 0 and once else None,
+            POWER: end,
+        }
 
-    def _interval(self) -> sp.Expr | None:
-        """x with |R(−y)| ≤ 1 on [0, x], if the step is R(−τA(u))u with one operator A(u)."""
-        return self.scheme.real_interval() if self.scheme.evaluations() is not None else None
-
-    def _tau_bound(self, bound: _Bound) -> sp.Expr | None:
-        x = self._interval()
+    def _tau_bound(self, notion: str, bound: _Bound) -> sp.Expr | None:
+        x, order = self._limits()[notion], self.system.problem.time_order
         if bound.rho is None or bound.low < 0 or x is None:
             return None
-        return sp.oo if bound.rho == 0 else x / bound.rho
-
-    def _one_evaluation(self, bound: sp.Expr | None) -> sp.Expr | None:
-        z = sp.Symbol("z")
-        return bound if self.scheme.amplification(z) == 1 + z else None
+        return sp.oo if bound.rho == 0 or x == sp.oo else (x / bound.rho) ** sp.Rational(1, order)
 
     def _choose(self, governing: str, limit: sp.Expr | None, bound: _Bound, allow: bool) -> Any:
         if self.scheme.tau != "auto":
             return self.scheme.tau
+        name = type(self.scheme).__name__
         if limit is None or (not limit.is_finite and limit != sp.oo):
+            why = bound.why_not or (bound.formula if bound.rho is None else f"{name} evaluates f at several states")
             raise UnstableSchemeError(
-                f"tau='auto' needs a proved bound, but {governing} has none for this PDE "
-                f"({bound.why_not or bound.formula}); give {type(self.scheme).__name__} a tau"
+                f"tau='auto' needs a proved bound, but {governing} has none for this PDE ({why}); give {name} a tau"
                 + ("" if allow else " and pass unstable='allow' if it is refuted")
             )
-        return 1.0 if limit == sp.oo else SAFETY * self._at_initial(limit)
+        if limit != sp.oo:
+            return SAFETY * self._at_initial(limit)
+        return 1.0 if bound.rho in (None, 0) else self.scheme.stride * 2 / self._at_initial(bound.rho)
+
+    def _relaxation(self, frozen: _Bound, allow: bool) -> sp.Expr | None:
+        """α: what the user gave, checked, or the smallest stable one, ρ/x."""
+        name = self.scheme.relaxation
+        if name is None:
+            return None
+        given, cls, part = getattr(self.scheme, name), type(self.scheme).__name__, self.scheme.interval.end
+        if frozen.rho is None or frozen.low < 0:
+            if given == "auto":
+                raise UnstableSchemeError(
+                    f"{cls}({name}='auto') needs a bound on the spectrum, and there is none for this PDE "
+                    f"({frozen.why_not}); give {name} a number and pass unstable='allow'"
+                )
+            return sp.Float(given, 17)
+        least = frozen.rho / part
+        if given == "auto":
+            return least if least != 0 else sp.S.One
+        if least.free_symbols - set(self.system.problem.parameters) or least.free_symbols & self.trainable:
+            raise SchemeError(f"{cls}({name}={given!r}): the bound {name} ≥ ρ/{part} moves in training; use 'auto'")
+        if exact(given) < fraction(least) and not allow:
+            raise UnstableSchemeError(
+                f"{cls}({name}={given!r}) is below {self._at_initial(least):.10g} = ρ/{part}, ρ = "
+                f"{_short(frozen.rho)}, and is not power bounded; raise {name}, use {name}='auto', or pass "
+                f"unstable='allow'"
+            )
+        return sp.Rational(*exact(given).as_integer_ratio())
+
+    def _operator(self) -> Operator:
+        def ends(b: _Bound) -> tuple[float, float] | None:
+            return None if b.rho is None else (-b.growth, self._at_initial(b.rho))
+
+        frozen, jacobian = self._spectrum(slopes=False), self._spectrum(slopes=True)
+        return Operator(ends(frozen), ends(jacobian), self.system.asymmetry)
 
     def _at_initial(self, e: sp.Expr) -> float:
         return number(e.xreplace(self._initial_norms()), self.values)
@@ -218,9 +283,11 @@ class _Analysis:
         values = {p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in self.system.problem.parameters}
         return {norm_symbol(label): _learned_norm(K).xreplace(values) for label, K in own_stencils(self.system)}
 
-    def _refuse(self, report: Report, allow: bool) -> None:
+    def _refuse(self, report: Report, limit: sp.Expr | None, allow: bool) -> None:
         result = report[report.governing]
-        if allow or result.status == "proved" or (result.status == "unknown" and result.bound is None):
+        if allow or result.status == "proved":
+            return
+        if result.status == "unknown" and (result.bound is None or self._within(report.tau, limit)):
             return
         if result.bound is None:
             raise UnstableSchemeError(
@@ -236,41 +303,113 @@ class _Analysis:
         if limit is None:
             return False
         limit = limit.xreplace(self._initial_norms()).xreplace({p: sp.Float(p.value, 17) for p in self.trainable})
+        if limit == sp.oo:
+            return True
+        open_ended = self.scheme.interval.open
         if limit.is_Rational:
-            return exact(tau) <= fraction(limit)
-        return float(tau) <= float(limit)
+            return exact(tau) < fraction(limit) if open_ended else exact(tau) <= fraction(limit)
+        return float(tau) < float(limit) if open_ended else float(tau) <= float(limit)
 
     def _result(
         self, notion: str, norm: str, bound: _Bound, limit: sp.Expr | None, tau: Any, proof: str, broken: Witness | None
     ) -> Result:
-        value = None if limit is None else self._at_initial(limit)
+        value = None if limit is None else math.inf if limit == sp.oo else self._at_initial(limit)
+        assumptions, formula = bound.assumptions, self._formula(notion, bound)
+        if self.scheme.structure.solves:
+            proof += "; a step that is solved inexactly is as stable as its tolerance"
         if self._within(tau, limit):
-            return Result(notion, "proved", value, bound.formula, norm, bound.assumptions, Witness(proof))
+            return Result(notion, "proved", value, formula, norm, assumptions, Witness(proof))
         if broken is not None:
-            return Result(notion, "refuted", value, bound.formula, norm, (), broken)
+            return Result(notion, "refuted", value, formula, norm, (), broken)
         why = bound.why_not or f"tau = {float(tau):.6g} exceeds the proved bound, and no counter-example was found"
-        if self._interval() is None:
-            why = f"{type(self.scheme).__name__} evaluates f away from the current state; proved for linear f only"
-        return Result(notion, "unknown", value, bound.formula, norm, bound.assumptions, Witness(why))
+        if not bound.why_not and limit is None:
+            why = f"{type(self.scheme).__name__} meets f at more than one state; proved for linear f only"
+            if isinstance(self.scheme.amplification_factor, OneStep) is False:
+                why = f"{type(self.scheme).__name__} is a multistep scheme: it is power bounded at best"
+        return Result(notion, "unknown", value, formula, norm, assumptions, Witness(why))
+
+    def _formula(self, notion: str, bound: _Bound) -> str:
+        x = self._limits()[notion]
+        if bound.rho is None or bound.low < 0 or x is None:
+            return "–"
+        if x == sp.oo:
+            if self.scheme.relaxation:
+                return f"every τ for {self.scheme.relaxation} ≥ ρ/{self.scheme.interval.end}, ρ = {_short(bound.rho)}"
+            return "every τ"
+        if notion == "maximum principle":
+            return bound.formula if x == 1 else f"{_short(x)}/max Aᵢᵢ, max Aᵢᵢ = {_short(bound.rho)}"
+        number = f"{_short(x)}/(L‖K‖²)"
+        root = f"√({number})" if self.system.problem.time_order == 2 else number
+        return f"{root}, L‖K‖² = {_short(bound.rho)}"
 
     def _norm_decrease(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        proof = f"u⁺ = (I − τA(u))u with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖ for τ ≤ {bound.formula}"
+        step = "(I − τA(u))u" if self._euler else "R(−τA(w))u, |R| ≤ 1,"
+        per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cycle > 1 else ""
+        formula = self._formula("norm decrease", bound)
+        proof = f"u⁺ = {step} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per} for τ ≤ {formula}"
         broken = None if self._within(tau, limit) else self._growing_state(tau)
         return self._result("norm decrease", "L²", bound, limit, tau, proof, broken)
 
     def _nonexpansive(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        proof = f"the Jacobian is I − τA' with 0 ≤ A' ≤ ρ, so distances do not grow for τ ≤ {bound.formula}"
+        step = "I − τA'" if self._euler else "R(−τA')"
+        formula = self._formula("nonexpansive", bound)
+        proof = f"the Jacobian is {step} with 0 ≤ A' ≤ ρ, so distances do not grow for τ ≤ {formula}"
         broken = None if self._within(tau, limit) else self._spreading_pair(tau)
         result = self._result("nonexpansive", "L²", bound, limit, tau, proof, broken)
-        if result.status == "proved" or bound.rho is None or self._interval() is None:
+        if result.status == "proved" or bound.rho is None or not self._euler:
             return result
         lipschitz = max(abs(1 - float(tau) * self._at_initial(bound.rho)), 1 + float(tau) * bound.growth)
         return replace(result, formula=f"Lipschitz constant ≤ {lipschitz:.6g}")
 
     def _maximum_principle(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        proof = "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"
+        proof = (
+            "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"
+            if self._euler
+            else "A is an M-matrix, so its resolvents have no negative entry and rows that sum to at most one"
+        )
         broken = None if self._within(tau, limit) else self._overshoot(tau)
         return self._result("maximum principle", "L∞", bound, limit, tau, proof, broken)
+
+    def _power_bounded(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
+        scheme, seen = self.scheme, self.scheme.structure
+        what = "a cycle" if scheme.cycle > 1 else "a step"
+        roots = f"the amplification of {what} stays in the unit disc for 0 ≤ τλ ≤ {_short(scheme.interval.end)}"
+        if scheme.relaxation:
+            roots = f"the roots lie in the unit disc for every τ if λ ≤ {scheme.interval.end}{scheme.relaxation}"
+        proof = f"{roots}, and the spectrum of A lies in [0, ρ]"
+        within = self._within(tau, limit)
+        result = self._result(POWER, "L²", bound, limit, tau, proof, None if within else self._blow_up(tau))
+        notes = list(result.assumptions)
+        if scheme.relaxation and self._fixed and result.status != "refuted":
+            term = self._fixed[scheme.relaxation] * float(tau) ** 2
+            notes.append(
+                f"consistency: the scheme solves u_t + ατ²u_tt = f(u) with ατ² = {term:.4g}, and tends to the PDE only "
+                f"for τ/h → 0"
+            )
+        if self.system.problem.time_order == 2 and result.status != "refuted":
+            notes.append("off the constants, whose mean grows linearly in time as in the PDE")
+        factor = scheme.amplified(self.system.problem.dimension) if seen.parts else None
+        commuting = (
+            not isinstance(factor, OneStep)
+            or factor.additive
+            or all(f.local or f.term.diffusivity == 1 for f in self.system.fluxes)
+        )
+        frozen = not (self.system.linear and commuting) and not self._within(
+            tau, self._tau_bound("norm decrease", bound)
+        )
+        if frozen and result.status == "proved":
+            notes.append(
+                "A(u) is frozen: the same operator in every step" + ("" if commuting else ", its parts commute")
+            )
+            witness = Witness(f"proved for the frozen operator: {proof}; for the nonlinear f itself it is open")
+            return replace(result, status="unknown", assumptions=tuple(notes), witness=witness)
+        return replace(result, assumptions=tuple(notes))
+
+    @property
+    def _euler(self) -> bool:
+        """Is a step u + τf(u)?"""
+        factor = self.scheme.amplification_factor
+        return not self.scheme.structure.solves and isinstance(factor, OneStep) and factor.positivity() == 1
 
     # --- bounds -----------------------------------------------------------------------------------------
 
@@ -302,10 +441,9 @@ class _Analysis:
             rho, is_exact = rho + strength * norm, is_exact and sharp
         if not is_exact and not rho.free_symbols:
             rho = sp.Float(math.nextafter(float(rho), math.inf), 17)
-        formula = f"{self._interval()}/(L‖K‖²), L‖K‖² = {_short(rho)}"
         norm_text = "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size"
         why_not = f"{what} takes the negative value {low:.6g}" if low < 0 else ""
-        return _Bound(rho, low, (*dict.fromkeys(assumptions), norm_text), formula if low >= 0 else "–", why_not, growth)
+        return _Bound(rho, low, (*dict.fromkeys(assumptions), norm_text), "–", why_not, growth)
 
     def _strength(self, flux: DiscreteFlux, slopes: bool) -> tuple[sp.Expr | None, float, str, str]:
         """κ·sup of g or Φ', its infimum, the hypothesis in words, and why there is none."""
@@ -421,11 +559,18 @@ class _Analysis:
 
     # --- counter-examples, run on the reference -----------------------------------------------------------
 
-    def _one_step(self, u: np.ndarray, tau: Any) -> np.ndarray | None:
+    def _run(self, u: np.ndarray, tau: Any, cycles: int = 1) -> np.ndarray | None:
+        """The state after `cycles` cycles (or steps); None where data are needed or a solve fails."""
         if self.system.problem.data:
             return None
-        one = type(self.scheme)(**{**self.scheme.__dict__, "steps": 1, "tau": float(tau)})
-        return Reference(self.system, one, float(tau), self.values)(u)
+        layers = self.scheme.cycle * cycles + self.scheme.starting_steps
+        try:
+            return Reference(self.system, self.scheme, float(tau), self.values, self._fixed).states(u, layers)[0]
+        except ConvergenceError:
+            return None
+
+    def _one_step(self, u: np.ndarray, tau: Any) -> np.ndarray | None:
+        return self._run(u, tau)
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -433,16 +578,40 @@ class _Analysis:
         return (32,) + (6,) * (self.system.problem.dimension - 1)
 
     def _amplitudes(self) -> np.ndarray:
+        """From tiny to huge; an implicit step is run on tiny ones only, for which its equation is almost linear."""
         h = float(min(axis.spacing for axis in self.system.axes))
-        return h * np.logspace(-6, 4, 61)
+        return h * (np.logspace(-6, -3, 2) if self.scheme.structure.solves else np.logspace(-6, 4, 61))
 
-    def _growing_state(self, tau: Any) -> Witness | None:
-        """The fastest oscillations, small and large: one of them must not grow."""
+    def _blow_up(self, tau: Any) -> Witness | None:
+        """Many steps from a small oscillation: it must not grow a hundredfold."""
+        u = 1e-1 * self._amplitudes()[0] * self._patterns()
+        for cycles in (10,) if self.scheme.structure.solves else (10, 40, 160):
+            v = self._run(u, tau, cycles)
+            if v is None:
+                return None
+            factor = np.sqrt((v**2).sum(tuple(range(1, v.ndim))) / (u**2).sum(tuple(range(1, u.ndim))))
+            factor = np.where(np.isfinite(factor), factor, np.inf)
+            k = int(factor.argmax())
+            if factor[k] > 100:
+                return Witness(
+                    f"an oscillation grows by the factor {factor[k]:.4g} in {cycles * self.scheme.cycle} layers",
+                    (u[k : k + 1],),
+                )
+        return None
+
+    def _patterns(self) -> np.ndarray:
+        """The fastest oscillations, bare and under a window."""
         index = np.indices(self._shape)
         patterns = [(-1.0) ** index.sum(0)] + [(-1.0) ** index[a] for a in range(len(index))]
         window = np.sin(np.pi * (index[0] + 1) / (self._shape[0] + 1))
         patterns += [patterns[0] * window, patterns[1] * window]
-        u = np.concatenate([p[None, None] * self._amplitudes().reshape(-1, *(1,) * (p.ndim + 1)) for p in patterns])
+        return np.array(patterns)[:, None]
+
+    def _growing_state(self, tau: Any) -> Witness | None:
+        """The fastest oscillations, small and large: one of them must not grow."""
+        if self.scheme.structure.solves:
+            return None
+        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
         v = self._one_step(u, tau)
         if v is None:
             return None
@@ -458,6 +627,8 @@ class _Analysis:
 
     def _spreading_pair(self, tau: Any) -> Witness | None:
         """Two ramps that differ by the Jacobian's fastest growing direction."""
+        if self.scheme.structure.solves:
+            return None
         walls = any(side.parity < 0 for axis in self.system.axes for side in axis.sides or ())
         shape = (self._shape[0], *(6 if walls else 2 for _ in self._shape[1:]))  # states that vary along one axis
         slopes = [0.0]
@@ -519,6 +690,12 @@ def own_stencils(system: SemiDiscrete) -> list[tuple[str, Stencil]]:
         for i, K in enumerate(flux.own):
             found.append((f"K_{system._subscript(flux.term.operator, i)}", K))
     return found
+
+
+def learned_norms(system: SemiDiscrete) -> dict[str, sp.Expr]:
+    """(Σ|w|)² of every own stencil at its initial taps."""
+    values = {p: sp.Float(p.value, 17) for p in system.problem.parameters}
+    return {label: _learned_norm(K).xreplace(values) for label, K in own_stencils(system)}
 
 
 def norm_symbol(label: str) -> sp.Symbol:

@@ -100,9 +100,10 @@ def evaluate(run: Annotated[Path, typer.Argument(help="The folder of a run.", sh
 @app.command()
 def schemes() -> None:
     """List the time schemes."""
-    from ..compiler.schemes import SCHEMES
+    from ..compiler.schemes import all_schemes
 
-    rows = [(name, cls.formula, cls.architecture, cls.citation) for name, cls in sorted(SCHEMES.items())]
+    examples = [(name, cls.example()) for name, cls in all_schemes().items()]
+    rows = [(name, scheme.formula, scheme.architecture, scheme.citation) for name, scheme in examples]
     _table("time schemes", ("name", "step", "network", "source"), rows)
 
 

@@ -70,7 +70,8 @@ def fit(
             raise TrainingError(f"fit({key}={value!r}): must be a positive number")
     if not list(module.parameters()):
         raise TrainingError("the network has no weights; compile it with trainable=[…]")
-    needs = list(inspect.signature(module.forward).parameters)[1:]
+    given = list(inspect.signature(module.forward).parameters.values())[1:]
+    needs = [p.name for p in given if p.default is p.empty]
     if needs:
         raise TrainingError(
             f"the network reads the data fields {needs}; fit trains denoisers u ↦ u, call it in a loop of your own"

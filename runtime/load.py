@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..compiler.errors import DeclarationError
+from ..compiler.errors import ConvergenceError, DeclarationError, SchemeError
 
 
 def module_class(source: str) -> type[nn.Module]:
@@ -29,6 +29,8 @@ def module_class(source: str) -> type[nn.Module]:
     module = ModuleType(name)
     module.__file__ = filename
     exec(compile(ast.parse(source, filename), filename, "exec"), module.__dict__)  # our own emitted text
+    if hasattr(module, "ConvergenceError"):  # a user of pdeloom catches ours
+        module.__dict__["ConvergenceError"] = ConvergenceError
     found: type[nn.Module] = getattr(module, module.__all__[0])
     return found
 
@@ -38,7 +40,12 @@ def build(source: str, dtype: Any = None, device: Any = None) -> nn.Module:
     dtype = torch.float32 if dtype is None else dtype
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise DeclarationError(f"module(dtype={dtype!r}): give a floating point torch dtype, such as torch.float64")
-    return module_class(source)(dtype=dtype, device=device)
+    try:
+        return module_class(source)(dtype=dtype, device=device)
+    except ValueError as error:
+        raise SchemeError(
+            f"module(dtype={dtype}): {error}; raise tol, or leave it to the default of the dtype"
+        ) from None
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -81,8 +81,10 @@ class Net:
 
     def __repr__(self) -> str:
         governing = self.stability[self.stability.governing]
+        unit = "layers" if self.scheme.cycle > 1 else "steps"
         return (
-            f"<Net {self.name}: {self.architecture}, {self.scheme.steps} steps, {governing.notion} {governing.status}>"
+            f"<Net {self.name}: {self.architecture}, {self.scheme.layers} {unit}, "
+            f"{governing.notion} {governing.status}>"
         )
 
     @property

@@ -28,6 +28,7 @@ from ..compiler.grid import Grid, exact
 from ..compiler.parse import parse, unparse, unparse_boundary
 from ..compiler.problem import PDE, canonical
 from ..compiler.schemes import Scheme, find_scheme
+from ..compiler.solve import Solver
 
 
 class _Table(BaseModel):
@@ -233,10 +234,16 @@ def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, opti
             "centering": grid.centering,
         },
         "space": {"method": "finite-difference", "order": space.order},
-        "scheme": {"name": scheme.name, **{f.name: getattr(scheme, f.name) for f in dataclasses.fields(scheme)}},  # type: ignore[arg-type]
+        "scheme": {"name": scheme.name, **_scheme_keys(scheme)},
         "compile": {key: value for key, value in options.items() if value is not None},
     }
     return table
+
+
+def _scheme_keys(scheme: Scheme) -> dict[str, Any]:
+    """The fields of a scheme; a solver by its keywords."""
+    values = {f.name: getattr(scheme, f.name) for f in dataclasses.fields(scheme)}  # type: ignore[arg-type]
+    return {k: v.table() if isinstance(v, Solver) else v for k, v in values.items()}
 
 
 def _number(h: Any) -> float | str:

@@ -92,7 +92,7 @@ WRONG = {
     "spacing per axis": (lambda: loom.compile(zoo.pde("heat 2d"), grid=loom.Grid((1, 1, 1)), scheme=loom.ForwardEuler(1)), loom.DiscretisationError, "3 spacings for 2"),
     "centering": (lambda: loom.Grid(1, centering="middle"), loom.DiscretisationError, "vertex"),
     "accuracy": (lambda: loom.FiniteDifference(3), loom.DiscretisationError, "2, 4"),
-    "no steps": (lambda: loom.ForwardEuler(0), loom.SchemeError, "from 1 on"),
+    "no steps": (lambda: loom.ForwardEuler(0), loom.SchemeError, "from 1 to"),
     "negative tau": (lambda: loom.ForwardEuler(1, -0.1), loom.SchemeError, "positive"),
     "unknown scheme keyword": (lambda: loom.ForwardEuler(1, stepsize=0.1), loom.UnknownKeywordError, "steps, tau"),
     "unknown compile keyword": (lambda: loom.compile(zoo.pde("heat 2d"), skheme=1), loom.UnknownKeywordError, "did you mean 'scheme'"),

@@ -40,7 +40,7 @@ def test_the_diffusivity_is_computed_once(name, count):
 
 def test_the_sum_is_flat():
     graph = zoo.network("perona-malik 3d").graph
-    new_state = graph.nodes[graph.graph["output"]]
+    new_state = graph.nodes[graph.graph["outputs"][0]]
     assert isinstance(new_state["op"], ops.Combination)
     assert len(new_state["args"]) == 4
     assert not any(isinstance(graph.nodes[a]["op"], ops.Combination) for a in new_state["args"])

@@ -1,8 +1,9 @@
 """What a time scheme is.
 
-A scheme is a frozen dataclass with one method, `step`, in the paper's notation: it uses nothing but `f(u)`,
-`+`, `-` and `scalar * u`. Called with graph values it builds the network, with NumPy arrays it is the
-reference solution, with a symbol it is the amplification polynomial from which its stability interval follows.
+A scheme is a frozen dataclass with one method, `step`, in the paper's notation: it uses nothing but `f(u)`, `+`, `-`,
+`scalar * u` and, if it is implicit, `solve`. Called with graph values it builds the network, with NumPy arrays it is
+the reference solution, with elements of ℚ(z) it is the amplification polynomial from which its stability interval
+follows, and with formal values it says where it evaluates f, which is what the proofs rest on.
 
     @scheme("heun")
     @dataclass(frozen=True)
@@ -13,102 +14,226 @@ reference solution, with a symbol it is the amplification polynomial from which 
         def step(self, f, u, tau):
             k = f(u)
             return u + tau / 2 * (k + f(u + tau * k))
+
+A multistep scheme takes the earlier states after τ, newest first (`step(self, f, u, tau, old)`), and says in `start`
+where they come from. A scheme whose coefficients change from layer to layer returns them by name from `schedule` and
+takes them as keywords (`step(self, f, u, tau, old, *, a)`); after `cycle` layers it starts again.
+
+`f.frozen(u)` is the linearisation v ↦ −Σ K*G(u)K v + r(u), and `f.split()` are the parts of f along the axes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
 import sympy as sp
 
 from ..errors import SchemeError, strict, suggest
+from ..solve import Solver
+from .amplification import Interval, OneStep, Recurrence, amplify
+from .formal import Structure, structure
 
 
 class Scheme:
-    """Base of all time schemes: fields `steps` and `tau`, and what every scheme says of itself."""
+    """Base of all time schemes: fields `steps` (or `cycles` and `length`) and `tau`, and what a scheme says of itself.
+
+    `time_orders` are the orders in time it serves, `accuracy` its order of accuracy for smooth solutions, `title` its
+    name in a sentence, `formula` its update. `relaxation` names a coefficient that must be a part of the spectral
+    bound (α of Du Fort–Frankel). `stride` is what tau="auto" takes where no bound limits τ, in explicit steps 2/ρ.
+    """
 
     name: ClassVar[str]
     time_orders: ClassVar[tuple[int, ...]] = (1,)
-    """Which orders in time the scheme can serve."""
-    order: ClassVar[int] = 1
-    """Order of accuracy."""
-    governing: ClassVar[str] = "norm decrease"
-    """The notion of stability whose bound chooses τ."""
-    architecture: ClassVar[str] = "ResNet"
-    title: ClassVar[str]
-    """The scheme's name in a sentence."""
-    formula: ClassVar[str]
+    accuracy: ClassVar[int] = 1
+    title: ClassVar[str] = ""
+    formula: ClassVar[str] = ""
     citation: ClassVar[str] = ""
+    starting_steps: ClassVar[int] = 0
+    """How many steps `start` takes itself."""
+    relaxation: ClassVar[str | None] = None
+    stride: ClassVar[float] = 10.0
 
-    steps: int
     tau: Any
 
     def __post_init__(self) -> None:
-        for name in ("steps", "tau"):  # NumPy scalars are as good as Python's
-            value = getattr(self, name)
-            if hasattr(value, "item") and not getattr(value, "shape", None):
-                object.__setattr__(self, name, value.item())
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise SchemeError(f"{type(self).__name__}(steps={self.steps!r}): give a whole number of steps from 1 on")
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if hasattr(value, "item") and not getattr(value, "shape", None):  # NumPy scalars are as good as Python's
+                object.__setattr__(self, f.name, value.item())
+            if f.name == "solver":
+                object.__setattr__(self, f.name, Solver.of(value))
+        for name in ("steps", "cycles", "length", "stages"):
+            if name in {f.name for f in fields(self)}:  # type: ignore[arg-type]
+                self._whole(name, 1)
         if self.tau != "auto":
-            good = isinstance(self.tau, (int, float)) and not isinstance(self.tau, bool)
-            if not good or not 0 < self.tau < float("inf"):
-                raise SchemeError(f"{type(self).__name__}(tau={self.tau!r}): tau must be a positive number or 'auto'")
+            self._positive("tau", "a positive number or 'auto'")
 
-    def step(self, f: Callable[[Any], Any], u: Any, tau: Any) -> Any:
-        """One time step."""
+    def _whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 10**6:
+            raise SchemeError(
+                f"{type(self).__name__}({name}={value!r}): give a whole number of {name} from {least} to 1000000"
+            )
+
+    def _positive(self, name: str, wanted: str) -> None:
+        value = getattr(self, name)
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not good or not 0 < value < float("inf"):
+            raise SchemeError(f"{type(self).__name__}({name}={value!r}): {name} must be {wanted}")
+
+    def _choice(self, name: str, valid: Sequence[Any]) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or value not in valid:
+            raise SchemeError(f"{type(self).__name__}({name}={value!r}): valid: {', '.join(map(str, valid))}")
+
+    # --- what a scheme defines ------------------------------------------------------------------------------
+
+    def step(self, f: Any, u: Any, tau: Any, *previous: Any, **coefficients: Any) -> Any:
+        """One layer: the new state from u and the earlier states."""
         raise NotImplementedError
 
-    @classmethod
-    def explain(cls) -> str:
-        """Which network the scheme is, and why."""
-        raise NotImplementedError
+    def start(self, f: Any, u: Any, tau: Any) -> tuple[Any, ...]:
+        """The states to begin with, newest first: u^{−1} = u^0 unless the scheme says otherwise.
+
+        A scheme of second order in time takes the velocity as a fourth argument.
+        """
+        return (u,) * (1 + self.memory)
+
+    def schedule(self) -> Mapping[str, Sequence[float]]:
+        """Coefficients by name, one value per layer of a cycle."""
+        return {}
+
+    @property
+    def cycle(self) -> int:
+        """Layers until the scheme starts again from its newest state alone."""
+        return 1
+
+    # --- what follows from it -------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> int:
+        """The number of layers of the network."""
+        return int(self.cycles * self.cycle) if hasattr(self, "cycles") else int(self.steps)  # type: ignore[attr-defined]
+
+    @cached_property
+    def memory(self) -> int:
+        """How many earlier states a step reads, from the signature of `step`."""
+        positional = [
+            p
+            for p in inspect.signature(self.step).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        var = any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(self.step).parameters.values())
+        return len(positional) - 3 + var
+
+    def coefficients(self, k: int) -> dict[str, float]:
+        """The scheduled coefficients of layer k."""
+        return {name: values[k % self.cycle] for name, values in self.schedule().items()}
+
+    def march(
+        self, f: Any, u: Any, tau: Any, layers: int, velocity: tuple[Any, ...] = (), **fixed: Any
+    ) -> tuple[Any, ...]:
+        """Run `layers` layers from u; returns the states, newest first."""
+        states = tuple(self.start(f, u, tau, *velocity))
+        for k in range(self.starting_steps, layers):
+            if self.cycle > 1 and k % self.cycle == 0:
+                states = (states[0],) * len(states)
+            new = self.step(f, states[0], tau, *states[1:], **fixed, **self.coefficients(k))
+            states = (new, *states[:-1])
+        return states
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Where a step evaluates f: see formal.py."""
+        return structure(self)
+
+    @cache  # noqa: B019
+    def structured(self, dimension: int) -> Structure:
+        """The same in `dimension` axes, for a scheme that splits f."""
+        return structure(self, dimension)
+
+    @cache  # noqa: B019 (schemes are small, frozen and few)
+    def amplified(self, dimension: int = 1) -> OneStep | Recurrence:
+        """The scheme on u' = λu, run on elements of ℚ(z₁, …, z_d)."""
+        return amplify(self, dimension)
+
+    @cached_property
+    def amplification_factor(self) -> OneStep | Recurrence:
+        return self.amplified()
 
     def amplification(self, z: sp.Symbol) -> sp.Expr:
-        """R(z) for the linear problem f(u) = λu, z = τλ: the step run on a symbol.
+        """R(z) for the linear problem f(u) = λu, z = τλ; of a whole cycle where the scheme has one.
+
+        A multistep scheme gives its characteristic polynomial in ξ.
 
         >>> from pdeloom.compiler.schemes.forward_euler import ForwardEuler
         >>> ForwardEuler(steps=1).amplification(sp.Symbol("z"))
         z + 1
         """
-        return sp.expand(self.step(lambda u: z * u, sp.S.One, sp.S.One))
+        return self.amplification_factor.expression(z)
 
     def real_interval(self) -> sp.Expr:
-        """The largest x with |R(−y)| ≤ 1 for all 0 ≤ y ≤ x, from the roots of R² = 1.
+        """The largest x so that the scheme is power bounded for z = −y, 0 ≤ y ≤ x: exact, or the last rational below.
 
         >>> from pdeloom.compiler.schemes.forward_euler import ForwardEuler
         >>> ForwardEuler(steps=1).real_interval()
         2
         """
-        x = sp.Symbol("x", real=True)
-        excess = sp.Poly(sp.expand(self.amplification(-x) ** 2 - 1), x)
-        crossings = sorted({r for r in excess.real_roots() if r > 0}, key=float)
-        here = sp.S.Zero
-        for there in [*crossings, sp.oo]:
-            middle = (here + there) / 2 if there != sp.oo else here + 1
-            if excess.eval(middle) > 0:
-                return here
-            here = there
-        return sp.oo
+        return self.interval.end
 
-    def evaluations(self) -> int | None:
-        """How often a step calls f, and None if it does so anywhere but at the current state.
+    @cached_property
+    def interval(self) -> Interval:
+        """The real stability interval, for a scheme with a relaxation coefficient α in units of λ/α."""
+        return self.amplification_factor.real_interval()
 
-        A step that calls f at u alone is R(−τA(u)) u with one frozen operator, and inherits its norm.
-        """
-        seen: list[Any] = []
-        start = sp.Symbol("u")
+    def imaginary_interval(self) -> sp.Expr:
+        """The largest x with |R(iy)| ≤ 1 (or the roots in the unit disc) for 0 ≤ y ≤ x."""
+        return self.amplification_factor.imaginary_interval().end
 
-        def f(u: Any) -> Any:
-            seen.append(u)
-            return sp.Symbol("k")
+    @property
+    def architecture(self) -> str:
+        """ResNet, ResNet with long skips, or RNN."""
+        if self.structure.solves:
+            return "RNN"
+        return "ResNet with long skips" if self.memory else "ResNet"
 
-        self.step(f, start, sp.Symbol("tau"))
-        return len(seen) if all(u == start for u in seen) else None
+    @property
+    def governing(self) -> str:
+        """The notion whose bound chooses τ: norm decrease where it can be proved for nonlinear f, else the power
+        boundedness of the frozen operator."""
+        alike = not self.structure.parts or self.amplified(2).additive  # type: ignore[union-attr]
+        return "norm decrease" if self.structure.one_operator and alike else POWER
+
+    @classmethod
+    def example(cls) -> Scheme:
+        """An instance with the smallest arguments: every field without a default is 2."""
+        return cls(**{f.name: 2 for f in fields(cls) if f.default is MISSING})  # type: ignore[arg-type]
+
+    def explain(self) -> str:
+        """Which network the scheme is, and why."""
+        title = self.title or type(self).__name__
+        if self.structure.solves:
+            return (
+                f"A step of {title} solves an equation for the new state. Its iteration is a recurrence with tied "
+                f"weights: the hidden state v is the iterate, the input at every iteration is the old state."
+            )
+        again = f" After {self.cycle} layers it starts again." if self.cycle > 1 else ""
+        if self.memory:
+            return (
+                f"A layer of {title} combines a residual block at u^k with a skip connection that reaches back to "
+                f"u^{{k−{self.memory}}}.{again}"
+            )
+        count = self.structure.evaluations
+        stages = "is a residual block" if count == 1 else f"chains {count} residual blocks, its stages"
+        return f"A layer of {title} {stages}: the skip connection carries u.{again}"
 
 
+POWER = "power bounded"
 SCHEMES: dict[str, type[Scheme]] = {}
 S = TypeVar("S", bound=type[Scheme])
 
@@ -129,12 +254,20 @@ def scheme(name: str) -> Callable[[S], S]:
     return register
 
 
+def all_schemes() -> dict[str, type[Scheme]]:
+    """Every scheme by name, those of the entry points `pdeloom.schemes` included."""
+    for point in entry_points(group="pdeloom.schemes"):
+        if point.name not in SCHEMES:
+            point.load()
+    return dict(sorted(SCHEMES.items()))
+
+
 def find_scheme(name: str) -> type[Scheme]:
-    """The scheme registered under a name, entry points of group `pdeloom.schemes` included."""
-    if name not in SCHEMES:
-        for point in entry_points(group="pdeloom.schemes"):
-            if point.name == name:
-                point.load()
-    if name not in SCHEMES:
-        raise SchemeError(f"unknown scheme {name!r}: {suggest(name, SCHEMES)}")
-    return SCHEMES[name]
+    """The scheme registered under a name.
+
+    Raises `SchemeError` if there is none.
+    """
+    known = SCHEMES if name in SCHEMES else all_schemes()
+    if name not in known:
+        raise SchemeError(f"unknown scheme {name!r}: {suggest(name, known)}")
+    return known[name]

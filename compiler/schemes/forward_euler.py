@@ -6,7 +6,6 @@ half the weights of a free block (Alt et al., JMIV 2023, doi:10.1007/s10851-022-
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,11 +24,10 @@ class ForwardEuler(Scheme):
     formula: ClassVar[str] = "u^{k+1} = u^k + τ f(u^k)"
     citation: ClassVar[str] = "Alt et al., JMIV 65 (2023), section 3"
 
-    def step(self, f: Callable[[Any], Any], u: Any, tau: Any) -> Any:
+    def step(self, f: Any, u: Any, tau: Any) -> Any:
         return u + tau * f(u)
 
-    @classmethod
-    def explain(cls) -> str:
+    def explain(self) -> str:
         return (
             "Each explicit step u − τ KᵀΦ(K u) is a residual block: the skip connection carries u, the first "
             "convolution is K, the activation is the flux function Φ, the second convolution is −τKᵀ, so the "

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .compiler.discretise import FiniteDifference as FiniteDifference
     from .compiler.errors import BoundaryError as BoundaryError
     from .compiler.errors import CheckpointError as CheckpointError
+    from .compiler.errors import ConvergenceError as ConvergenceError
     from .compiler.errors import DataError as DataError
     from .compiler.errors import DeclarationError as DeclarationError
     from .compiler.errors import DiscretisationError as DiscretisationError
@@ -54,7 +55,24 @@ if TYPE_CHECKING:
     from .compiler.problem import gradient_flow as gradient_flow
     from .compiler.schemes import Scheme as Scheme
     from .compiler.schemes import scheme as scheme
+    from .compiler.schemes.adams_bashforth import AdamsBashforth as AdamsBashforth
+    from .compiler.schemes.du_fort_frankel import DuFortFrankel as DuFortFrankel
+    from .compiler.schemes.fed import FED as FED
     from .compiler.schemes.forward_euler import ForwardEuler as ForwardEuler
+    from .compiler.schemes.fsi import FSI as FSI
+    from .compiler.schemes.heun import Heun as Heun
+    from .compiler.schemes.implicit import BackwardEuler as BackwardEuler
+    from .compiler.schemes.implicit import CrankNicolson as CrankNicolson
+    from .compiler.schemes.implicit import SemiImplicit as SemiImplicit
+    from .compiler.schemes.implicit import ThetaScheme as ThetaScheme
+    from .compiler.schemes.leapfrog import Leapfrog as Leapfrog
+    from .compiler.schemes.runge_kutta import RungeKutta as RungeKutta
+    from .compiler.schemes.splitting import ADI as ADI
+    from .compiler.schemes.splitting import AOS as AOS
+    from .compiler.schemes.super_time_stepping import RKC as RKC
+    from .compiler.schemes.super_time_stepping import RKL as RKL
+    from .compiler.solve import Solver as Solver
+    from .compiler.solve import solve as solve
     from .runtime.fit import fit as fit
     from .runtime.net import Net as Net
     from .runtime.net import compile as compile
@@ -62,15 +80,27 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "compiler.discretise": "FiniteDifference",
-    "compiler.errors": "BoundaryError CheckpointError DataError DeclarationError DiscretisationError ParseError "
-    "PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError UnsupportedTermError",
+    "compiler.errors": "BoundaryError CheckpointError ConvergenceError DataError DeclarationError DiscretisationError "
+    "ParseError PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError "
+    "UnsupportedTermError",
     "compiler.fields": "coordinates d data div dt field grad laplacian norm2 parameter t",
     "compiler.grid": "Dirichlet Grid NoFlux Periodic",
     "compiler.nonlinearity": "diffusivity",
     "compiler.parse": "parse",
     "compiler.problem": "PDE gradient_flow",
     "compiler.schemes": "Scheme scheme",
+    "compiler.schemes.adams_bashforth": "AdamsBashforth",
+    "compiler.schemes.du_fort_frankel": "DuFortFrankel",
+    "compiler.schemes.fed": "FED",
     "compiler.schemes.forward_euler": "ForwardEuler",
+    "compiler.schemes.fsi": "FSI",
+    "compiler.schemes.heun": "Heun",
+    "compiler.schemes.implicit": "BackwardEuler CrankNicolson SemiImplicit ThetaScheme",
+    "compiler.schemes.leapfrog": "Leapfrog",
+    "compiler.schemes.runge_kutta": "RungeKutta",
+    "compiler.schemes.splitting": "ADI AOS",
+    "compiler.schemes.super_time_stepping": "RKC RKL",
+    "compiler.solve": "Solver solve",
     "runtime.fit": "fit",
     "runtime.net": "Net compile load",
 }

@@ -37,6 +37,7 @@ CERTIFICATE = {
         "norm decrease": "proved",
         "nonexpansive": "proved",
         "maximum principle": "proved",
+        "power bounded": "proved",
     },
 }
 
@@ -64,8 +65,8 @@ class Diffusion2d(nn.Module):
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
         if not traced and not ((0 <= a) & (a <= 2)).all():
             raise ValueError("a leaves its declared bounds [0, 2]")
-        state = self.extend(u)
         a = self.extend_a(a)
+        state = self.extend(u)
         for k in range(self.steps):
             state = self.step(state, k, a)
         return state[..., 1:-1, 1:-1]

@@ -36,6 +36,7 @@ CERTIFICATE = {
         "norm decrease": "proved",
         "nonexpansive": "refuted",
         "maximum principle": "refuted",
+        "power bounded": "proved",
     },
 }
 
@@ -110,11 +111,15 @@ class PeronaMalik1d(nn.Module):
         bound = 4 * w[0].abs()
         return bound**2
 
-    def tau_max(self, k: int) -> Tensor:
-        """The bound of norm decrease for the weights of step k."""
+    def rho(self, k: int) -> Tensor:
+        """The bound ρ on the spectrum of −f for the weights of step k."""
         norm2_K_xx = self.norm2_K_xx(k)
         rho = norm2_K_xx
-        return 2 / rho.clamp(min=1e-12)
+        return rho
+
+    def tau_max(self, k: int) -> Tensor:
+        """The bound of norm decrease for the weights of step k."""
+        return 2 / self.rho(k).clamp(min=1e-12)
 
     def tau(self, k: int) -> Tensor:
         """τ of step k: below its bound for every weight."""

@@ -35,6 +35,7 @@ CERTIFICATE = {
         "norm decrease": "proved",
         "nonexpansive": "proved",
         "maximum principle": "proved",
+        "power bounded": "proved",
     },
 }
 

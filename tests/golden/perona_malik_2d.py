@@ -37,6 +37,7 @@ CERTIFICATE = {
         "norm decrease": "proved",
         "nonexpansive": "refuted",
         "maximum principle": "proved",
+        "power bounded": "proved",
     },
 }
 

@@ -44,6 +44,7 @@ CERTIFICATE = {
         "norm decrease": "proved",
         "nonexpansive": "refuted",
         "maximum principle": "refuted",
+        "power bounded": "proved",
     },
 }
 

@@ -1,0 +1,300 @@
+"""A scheme run on ℚ(z): its amplification, and the stability intervals that follow from it, in exact arithmetic.
+
+For u' = λu, z = τλ, a one-step scheme (or a whole cycle that starts again from its newest state) multiplies u by a
+rational function R(z); a multistep scheme has the characteristic polynomial Σ a_j(z) ξ^j. It is power bounded where
+|R| ≤ 1, or where all roots lie in the closed unit disc. By Schur and Cohn the latter is a list of polynomial
+inequalities in y (z = −y, or z = iy), obtained by the recursion
+
+    a_j ← ā_m a_{j+1} − a_0 ā_{m−1−j},        |a_m|² − |a_0|² ≥ 0,
+
+where a self-inversive polynomial (|a_m| = |a_0| for all y) is replaced by its derivative (Miller, J. Inst. Maths
+Applics 8 (1971) 397–406, doi:10.1093/imamat/8.3.397). The interval ends where the first of them changes sign: its
+roots are isolated exactly, and an irrational end is given by a rational number below it.
+
+The theory speaks of simple roots on the circle; a double one there, as leapfrog has at the end of its interval, makes
+the interval `open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from sympy.polys.fields import FracElement, FracField
+from sympy.polys.rings import PolyElement, PolyRing
+
+from ..errors import SchemeError
+
+_y = sp.Symbol("y")
+_EPS = sp.Rational(1, 2**60)
+_NOISE = 1e-13
+"""Coefficients given as floats (cos² of FED) leave this much of a term that cancels."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """[0, end] or, if `open`, [0, end); `sharp` if the end is exact."""
+
+    end: sp.Expr
+    open: bool = False
+    sharp: bool = True
+
+
+class Eigenvalue:
+    """f(u) = (z₁ + … + z_d) u: what a right-hand side is to a symbol."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = parts
+
+    def __call__(self, u: Any) -> Any:
+        return sum(self.parts[1:], self.parts[0]) * u
+
+    def frozen(self, u: Any) -> Eigenvalue:
+        return self
+
+    def split(self) -> list[Eigenvalue]:
+        return [Eigenvalue([z]) for z in self.parts]
+
+
+def amplify(scheme: Any, dimension: int) -> OneStep | Recurrence:
+    """Run the scheme on ℚ(z₁, …, z_d), with τ = 1."""
+    names = [f"z{i}" for i in range(dimension)] + ([scheme.relaxation] if scheme.relaxation else [])
+    rational = bool(scheme.structure.solves or scheme.relaxation)  # polynomials need no common divisors: much faster
+    K = FracField(names, sp.QQ) if rational else PolyRing(names, sp.QQ)
+    gens = list(K.gens)
+    f, one, given = Eigenvalue(gens[:dimension]), K.one, dict(zip(names[dimension:], gens[dimension:], strict=True))
+    try:
+        if scheme.cycle > 1:
+            return OneStep(*_fraction(scheme.march(f, one, one, scheme.cycle, **given)[0], K), dimension)
+        if scheme.memory == 0:
+            return OneStep(*_fraction(scheme.step(f, one, one, **given), K), dimension)
+        row = []
+        for i in range(scheme.memory + 1):
+            states = [one if i == j else one * 0 for j in range(scheme.memory + 1)]
+            row.append(_fraction(scheme.step(f, states[0], one, *states[1:], **given), K))
+        return Recurrence(tuple(row), scheme.relaxation)
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise SchemeError(
+            f"{type(scheme).__name__}.step cannot be run on a symbol ({error}); use f(u), +, -, scalar * u and "
+            f"loom.solve alone"
+        ) from error
+
+
+def _fraction(R: Any, K: Any) -> tuple[PolyElement, PolyElement]:
+    R = K(R) if isinstance(R, (int, float)) else R
+    return (R.numer, R.denom) if isinstance(R, FracElement) else (R, R.ring.one)
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """u⁺ = R(z) u, R = numerator / denominator."""
+
+    numerator: PolyElement
+    denominator: PolyElement
+    dimension: int
+
+    contractive = True
+
+    def expression(self, z: sp.Symbol) -> sp.Expr:
+        e = sp.cancel(self._expr().xreplace(dict.fromkeys(self._gens()[: self.dimension], z)))
+        return sp.expand(e) if e.is_polynomial(z) else e
+
+    def _polynomials(self) -> tuple[sp.Poly, sp.Poly]:
+        z = sp.Symbol("z0")
+        N, D = (sp.Poly(p.as_expr(), z, domain="QQ") for p in (self.numerator, self.denominator))
+        return (N, D) if D.eval(0) > 0 else (-N, -D)
+
+    def real_interval(self) -> Interval:
+        """|R(−y)| ≤ 1 on [0, x] from the sign changes of D − N, D + N and D, R = N/D."""
+        if self.dimension > 1:
+            return Interval(sp.oo if self.unconditional else sp.S.Zero)
+        N, D = (p.compose(sp.Poly(-p.gen, p.gen)) for p in self._polynomials())
+        return _first(D - N, D + N, D)
+
+    def imaginary_interval(self) -> Interval:
+        N, D = self._polynomials()
+        difference = sp.Poly(0, _y, domain="QQ")
+        for p, sign in ((D, 1), (N, -1)):
+            re, im = _on_imaginary_axis(p)
+            difference += sign * (re * re + im * im)
+        return _first(difference)
+
+    @property
+    def additive(self) -> bool:
+        """Is R a sum of functions of one zᵢ each? Then no two parts need to commute."""
+        e, gens = self._expr(), self._gens()
+        return all(sp.cancel(sp.diff(e, a, b)) == 0 for i, a in enumerate(gens) for b in gens[i + 1 :])
+
+    @property
+    def unconditional(self) -> bool:
+        """|R| ≤ 1 for all zᵢ ≤ 0, if the coefficients of D ± N in xᵢ = −zᵢ are nonnegative."""
+        gens = self._gens()
+        N, D = (
+            sp.Poly(p.as_expr().subs({g: -g for g in gens}, simultaneous=True), *gens)
+            for p in (self.numerator, self.denominator)
+        )
+        if D.eval((0,) * len(gens)) < 0:
+            N, D = -N, -D
+        return all(c >= 0 for p in (D - N, D + N, D) for c in p.coeffs())
+
+    def positivity(self) -> sp.Expr:
+        """The largest x so that R(−A) averages for every M-matrix A with diagonal ≤ x: (1 + az)/(1 − cz) is an explicit
+        average for ax ≤ 1, then a resolvent; so are weighted means of resolvents in one part each."""
+        e, gens = self._expr(), self._gens()
+        if len(gens) == 1:
+            N, D = self._polynomials()
+            if N.degree() > 1 or D.degree() > 1 or N.nth(0) != D.nth(0) or N.nth(1) < 0 or D.nth(1) > 0:
+                return sp.S.Zero
+            return D.nth(0) / N.nth(1) if N.nth(1) else sp.oo
+        total = sp.S.Zero
+        for g in gens:
+            mean = sp.apart(e.subs({h: 0 for h in gens if h != g}), g)
+            N, D = sp.fraction(sp.together(sp.Add(*(t for t in sp.Add.make_args(mean) if g in t.free_symbols))))
+            slope = sp.cancel(sp.diff(D, g) / D.subs(g, 0))
+            if N.free_symbols or sp.degree(D, g) != 1 or not slope < 0 or not N / D.subs(g, 0) > 0:
+                return sp.S.Zero
+            total += N / D.subs(g, 0)
+        return sp.oo if self.additive and total == 1 else sp.S.Zero
+
+    def _gens(self) -> list[sp.Symbol]:
+        return [sp.Symbol(str(s)) for s in self.numerator.ring.symbols]
+
+    def _expr(self) -> sp.Expr:
+        return self.numerator.as_expr() / self.denominator.as_expr()
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """u^{k+1} = Σ_j row[j] u^{k−j}."""
+
+    row: tuple[tuple[PolyElement, PolyElement], ...]
+    relaxation: str | None = None
+
+    contractive = False
+
+    def expression(self, z: sp.Symbol) -> sp.Expr:
+        """ξ^m − Σ_j row[j] ξ^{m−1−j}."""
+        xi, m = sp.Symbol("xi"), len(self.row)
+        terms = (N.as_expr() / D.as_expr() * xi ** (m - 1 - j) for j, (N, D) in enumerate(self.row))
+        total = xi**m - sum(terms)
+        return sp.expand(total.subs(sp.Symbol("z0"), z))
+
+    def _coefficients(self, *gens: sp.Symbol) -> list[sp.Poly]:
+        """a_0, …, a_m over a common denominator."""
+        common = sp.lcm_list([D.as_expr() for _, D in self.row])
+        row = [
+            sp.Poly(sp.cancel(-N.as_expr() * common / D.as_expr()), *gens, domain="QQ") for N, D in reversed(self.row)
+        ]
+        return [*row, sp.Poly(common, *gens, domain="QQ")]
+
+    def real_interval(self) -> Interval:
+        z = sp.Symbol("z0")
+        if self.relaxation is None:
+            a = [(p.compose(sp.Poly(-z, z)), sp.Poly(0, z, domain="QQ")) for p in self._coefficients(z)]
+            found = _first(*_schur_cohn(a))
+            return Interval(found.end, self._double(found.end), found.sharp)
+        # stable for every τ if λ/α ≤ x: with λ = ηα the inequalities must hold for all α > 0
+        alpha, eta = sp.Symbol(self.relaxation), sp.Symbol("eta")
+        zero = sp.Poly(0, eta, alpha, domain="QQ")
+        b = [
+            (sp.Poly(p.as_expr().subs(z, -eta * alpha), eta, alpha, domain="QQ"), zero)
+            for p in self._coefficients(z, alpha)
+        ]
+        parts = []
+        for inequality in _schur_cohn(b):
+            by_power: dict[int, sp.Expr] = {}
+            for (i, j), c in inequality.terms():
+                by_power[j] = by_power.get(j, sp.S.Zero) + c * eta**i
+            parts += [sp.Poly(e, eta, domain="QQ") for e in by_power.values()]
+        return _first(*parts)
+
+    def imaginary_interval(self) -> Interval:
+        if self.relaxation is not None:
+            raise SchemeError("the imaginary interval of a scheme with a relaxation coefficient depends on it")
+        return _first(*_schur_cohn([_on_imaginary_axis(p) for p in self._coefficients(sp.Symbol("z0"))]))
+
+    def _double(self, end: sp.Expr) -> bool:
+        """Do two roots meet on the unit circle at the end of the interval?"""
+        if end == sp.oo or end == 0:
+            return False
+        numbers = [float(p.eval(-end)) for p in reversed(self._coefficients(sp.Symbol("z0")))]
+        roots = [r for r in np.roots(numbers) if abs(abs(r) - 1) < 1e-6]
+        return any(abs(r - s) < 1e-5 for i, r in enumerate(roots) for s in roots[i + 1 :])
+
+
+def _on_imaginary_axis(p: sp.Poly) -> tuple[sp.Poly, sp.Poly]:
+    """Real and imaginary part of p(iy)."""
+    parts = [sp.S.Zero, sp.S.Zero]
+    for (n,), c in p.terms():
+        parts[n % 2] += c * (-1) ** (n // 2) * _y**n
+    return sp.Poly(parts[0], _y, domain="QQ"), sp.Poly(parts[1], _y, domain="QQ")
+
+
+Complex = tuple[sp.Poly, sp.Poly]
+
+
+def _schur_cohn(a: list[Complex]) -> list[sp.Poly]:
+    """The inequalities under which Σ a_j ξ^j has its roots in the closed unit disc."""
+
+    def times(p: Complex, q: Complex, conjugate: bool) -> Complex:
+        s = -1 if conjugate else 1
+        return p[0] * q[0] - s * p[1] * q[1], p[1] * q[0] + s * p[0] * q[1]
+
+    found: list[sp.Poly] = []
+    while len(a) > 1:
+        m = len(a) - 1
+        excess = a[m][0] ** 2 + a[m][1] ** 2 - a[0][0] ** 2 - a[0][1] ** 2
+        if excess.is_zero:
+            a = [(p * j, q * j) for j, (p, q) in enumerate(a)][1:]
+            continue
+        found.append(excess)
+        following = []
+        for j in range(m):
+            p, q = times(a[j + 1], a[m], True), times(a[0], a[m - 1 - j], True)
+            following.append((p[0] - q[0], p[1] - q[1]))
+        a = following
+    return found
+
+
+def _first(*polynomials: sp.Poly) -> Interval:
+    """Where, going up from y = 0, the first of the polynomials becomes negative."""
+    best = Interval(sp.oo)
+    for p in polynomials:
+        found = _sign_change(p)
+        if found.end < best.end:
+            best = found
+    return best
+
+
+def _sign_change(p: sp.Poly) -> Interval:
+    if p.is_zero:
+        return Interval(sp.oo)
+    order = sorted(n for (n,) in p.monoms())
+    while len(order) > 1 and abs(p.nth(order[0])) < _NOISE:
+        order = order[1:]
+    lowest = order[0]
+    if p.nth(lowest) < 0:
+        return Interval(sp.S.Zero)
+    if p.degree() == lowest:
+        return Interval(sp.oo)
+    reduced = sp.Poly({(n - lowest,): c for (n,), c in p.terms() if n >= lowest}, p.gen, domain="QQ")
+    for (low, high), multiplicity in reduced.intervals(inf=0):
+        if multiplicity % 2:
+            end = _bisect(reduced, sp.Rational(low), sp.Rational(high))
+            return Interval(end, sharp=reduced.eval(end) == 0)
+    return Interval(sp.oo)
+
+
+def _bisect(p: sp.Poly, low: sp.Rational, high: sp.Rational) -> sp.Rational:
+    """A rational number below the one root in [low, high], closer than a double can tell."""
+    sign = p.eval(low)
+    while high - low > _EPS * high:
+        middle = (low + high) / 2
+        value = p.eval(middle)
+        if value == 0:
+            return middle
+        low, high = (middle, high) if value * sign > 0 else (low, middle)
+    return low

@@ -1,0 +1,169 @@
+"""Implicit steps: `solve(residual, guess)` gives v with residual(v) = 0, whatever v is.
+
+    return solve(lambda v: v - u - tau * f(v), guess=u)          # backward Euler
+
+On graph values it leaves a solve op, whose iteration is the recurrence of an RNN; on arrays it runs Newton–Krylov,
+which is the reference; on an element of ℚ(z) it divides, so backward Euler has the amplification 1/(1 − z).
+
+A `Solver` is the contract of the solve op: the method, when it stops, what happens if it does not, and how
+gradients pass through it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import scipy.sparse.linalg
+
+from .errors import ConvergenceError, SchemeError, strict, suggest
+
+METHODS = {
+    "auto": "the safest that fits: Thomas, conjugate gradients, BiCGStab or Newton–Krylov",
+    "fixed-point": "v ← v − R(v); a contraction for τ·sup|Φ'|·‖K‖² < 1",
+    "damped": "v ← v − ωR(v); a contraction for 0 ≤ Φ' and every τ, if ω is small enough",
+    "anderson": "the fixed point, extrapolated from the last `memory` iterates",
+    "cg": "conjugate gradients, for a linear symmetric positive definite residual",
+    "bicgstab": "stabilised biconjugate gradients, for a linear residual",
+    "thomas": "Thomas' algorithm, for a linear residual that couples neighbours along one axis",
+    "newton-krylov": "Newton's method with a Krylov method inside and backtracking",
+}
+GRADIENTS = ("implicit", "unrolled", "checkpoint")
+FAILURES = ("error", "warn", "accept")
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
+"""Default relative residuals by dtype."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How an implicit step is solved.
+
+    method           one of "auto", "fixed-point", "damped", "anderson", "cg", "bicgstab", "thomas", "newton-krylov"
+    tol              relative residual ‖R(v)‖/‖guess‖ at which a sample is done (default by dtype: 1e-10, 1e-5, 1e-2)
+    max_iterations   the most iterations before `on_failure` applies
+    iterations       a fixed number of iterations instead: the network has fixed length, only divergence is an error
+    on_failure       "error" (a `ConvergenceError`), "warn" or "accept"
+    gradient         "implicit" (one adjoint solve, memory independent of the iterations), "unrolled" or "checkpoint"
+    damping          ω of "damped" and "anderson", in (0, 1]; "auto" takes 2/(2 + τρ)
+    memory           the number of iterates "anderson" extrapolates from
+    """
+
+    method: str = "auto"
+    tol: float | None = None
+    max_iterations: int = 500
+    iterations: int | None = None
+    on_failure: str = "error"
+    gradient: str = "implicit"
+    damping: float | str = "auto"
+    memory: int = 5
+
+    def __post_init__(self) -> None:
+        for name, valid in (("method", METHODS), ("gradient", GRADIENTS), ("on_failure", FAILURES)):
+            if getattr(self, name) not in valid:
+                raise SchemeError(f"Solver({name}={getattr(self, name)!r}): {suggest(str(getattr(self, name)), valid)}")
+        for name, least in (("max_iterations", 1), ("iterations", 1), ("memory", 1)):
+            value = getattr(self, name)
+            if name == "iterations" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SchemeError(f"Solver({name}={value!r}): give a whole number from {least} on")
+        least_tol = 4 * float(np.finfo(np.float64).eps)
+        if self.tol is not None and (isinstance(self.tol, bool) or not isinstance(self.tol, (int, float))):
+            raise SchemeError(f"Solver(tol={self.tol!r}): give a positive number, or None for the default of the dtype")
+        if self.tol is not None and not least_tol <= self.tol < 1:
+            raise SchemeError(
+                f"Solver(tol={self.tol!r}): must lie between {least_tol:.2g}, the precision of float64, and 1"
+            )
+        good = isinstance(self.damping, (int, float)) and not isinstance(self.damping, bool) and 0 < self.damping <= 1
+        if self.damping != "auto" and not good:
+            raise SchemeError(f"Solver(damping={self.damping!r}): give a number in (0, 1], or 'auto'")
+
+    @classmethod
+    def of(cls, given: Any) -> Solver:
+        """A solver from itself, from the name of its method, or from a table of keywords."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            return cls(given)
+        if isinstance(given, dict):
+            return cls(**given)
+        raise SchemeError(f"solver={given!r}: give a loom.Solver(…) or one of {', '.join(METHODS)}")
+
+    def table(self) -> dict[str, Any]:
+        """The keywords that differ from the defaults, as they stand in TOML."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return changed or {"method": self.method}
+
+
+Solver.__init__ = strict(Solver.__init__)  # type: ignore[method-assign]
+
+
+def solve(residual: Callable[[Any], Any], guess: Any, solver: Solver | str = "auto") -> Any:
+    """v with residual(v) = 0; the iteration starts at `guess`, whose norm is what the residual is compared with.
+
+    Raises `SchemeError` where the residual does not depend on v.
+    """
+    if hasattr(guess, "solve_for"):
+        return guess.solve_for(residual, Solver.of(solver))
+    if isinstance(guess, np.ndarray):
+        return newton_krylov(residual, guess)
+    at_zero = residual(guess * 0)
+    slope = residual(guess * 0 + 1) - at_zero
+    if slope == 0:
+        raise SchemeError("solve(residual, guess): the residual does not depend on the unknown v")
+    return -at_zero / slope
+
+
+def newton_krylov(residual: Callable[[np.ndarray], np.ndarray], guess: np.ndarray) -> np.ndarray:
+    """Newton's method with GMRES inside, on difference quotients, to about the last digit.
+
+    Raises `ConvergenceError` if the relative residual stays above 10⁻¹⁰.
+    """
+    v, shape, history = guess.ravel().astype(np.float64), guess.shape, []
+
+    def R(w: np.ndarray) -> np.ndarray:
+        return residual(w.reshape(shape)).ravel()
+
+    r = R(v)
+    scale = np.linalg.norm(v) or np.linalg.norm(r) or 1.0
+    for _ in range(60):
+        history.append(float(np.linalg.norm(r) / scale))
+        if not math.isfinite(history[-1]) or history[-1] < 1e-14:
+            break
+        if len(history) > 4 and history[-1] < 1e-11 and history[-1] > 0.5 * min(history[:-1]):
+            break
+        step, best = _direction(R, v, r), math.inf
+        for power in range(12):
+            trial = v - step / 2**power
+            image = R(trial)
+            best = float(np.linalg.norm(image) / scale)
+            if best < history[-1]:
+                break
+        if not best < history[-1]:
+            break
+        v, r = trial, image
+    if not history[-1] <= 1e-10:
+        raise ConvergenceError(
+            f"the reference did not solve its implicit step: the relative residual is {history[-1]:.3g} after "
+            f"{len(history)} Newton iterations; lower tau, or take a linearly implicit scheme such as SemiImplicit",
+            history,
+        )
+    return v.reshape(shape)
+
+
+def _direction(R: Callable[[np.ndarray], np.ndarray], v: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """J⁻¹r by GMRES, with Jw from a central difference quotient."""
+    size = 1e-6 * (1 + np.abs(v).max())
+
+    def J(w: np.ndarray) -> np.ndarray:
+        step = size / (np.abs(w).max() or 1.0)
+        quotient: np.ndarray = (R(v + step * w.ravel()) - R(v - step * w.ravel())) / (2 * step)
+        return quotient
+
+    operator = scipy.sparse.linalg.LinearOperator((v.size, v.size), matvec=J, dtype=np.float64)
+    step, _ = scipy.sparse.linalg.gmres(operator, r, rtol=1e-8, atol=0.0, restart=min(v.size, 200), maxiter=10)
+    result: np.ndarray = step
+    return result

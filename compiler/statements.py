@@ -1,0 +1,408 @@
+"""The torch printer, one graph at a time: ops become statements of a function body.
+
+Scalar stencils are printed as slices of an array that carries its ghost ring: no convolution, no in-place write. A
+solve becomes nested functions: its residual, and the Jacobian of that, each made of the nodes that depend on what it
+is given. The text is a function of the graph alone, so it is the same to the byte on every run, and it is laid out
+the way the formatter would lay it out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import sympy as sp
+
+from . import notation
+from .layout import Extent, Layout, continuation, plan, slices
+from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Solve, Stencil
+from .printing import literal, torch_code
+from .stencil import Orbit, fraction
+
+LINE = 88
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`comment` says in mathematics what `lines` compute."""
+
+    comment: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a body needs to know of its module: names of scalars, which of them are tensors, learned stencils, and how
+    a solve is called."""
+
+    scalars: Mapping[sp.Symbol, str]
+    tensors: frozenset[str]
+    learned: Mapping[str, Sequence[Orbit]]
+    reserved: frozenset[str]
+    jacobian: bool = False
+    secant: bool = False
+    dims: Mapping[str, int] | None = None
+    """The axis of every Thomas solve, counted from the last."""
+
+
+class Body:
+    """The statements of one graph. `names` maps nodes to variables; `results` are the names of the outputs."""
+
+    def __init__(self, graph: nx.DiGraph, words: Vocabulary, ring: tuple[int, ...], result: str) -> None:
+        self.graph, self.words = graph, words
+        self.axes = graph.graph["axes"]
+        self.layout: Layout = plan(graph, ring)
+        taken = {*words.scalars.values(), *words.reserved}
+        self.names = {n: n if n not in taken else f"{n}_" for n in graph}
+        outputs = graph.graph["outputs"]
+        if not isinstance(graph.nodes[outputs[0]]["op"], Input):
+            self.names[outputs[0]] = self._unique(result)
+        self.results = [self.names[o] for o in outputs]
+        self.inside = self._levels()
+
+    def _unique(self, hint: str) -> str:
+        while hint in self.names.values() or hint in self.words.scalars.values():
+            hint += "_"
+        return hint
+
+    def _levels(self) -> dict[str, tuple[str, ...]]:
+        """The unknowns and directions every node depends on; a solve depends on its guess alone."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, node in self.graph.nodes.items():
+            op = node["op"]
+            if isinstance(op, Input):
+                found[name] = (name,) if op.role in ("unknown", "direction") else ()
+            elif isinstance(op, Solve):
+                found[name] = found[node["args"][2]]
+            else:
+                found[name] = tuple(sorted({x for a in node["args"] for x in found[a]}))
+        return found
+
+    def statements(self) -> list[Statement]:
+        """The body of the function, solves as nested functions."""
+        chosen = [n for n in self.graph if not self.inside[n]]
+        return self._print(chosen, LINE - 8)
+
+    def _print(self, chosen: Sequence[str], width: int) -> list[Statement]:
+        statements = []
+        for name in chosen:
+            op, arguments = self.graph.nodes[name]["op"], self.graph.nodes[name]["args"]
+            if isinstance(op, Input):
+                continue
+            if isinstance(op, Solve):
+                statements += self._solve(name, op, arguments, width)
+                continue
+            current = {a: (self.names[a], self.layout.extents[a]) for a in arguments}
+            for extension in self.layout.extensions.get(name, ()):
+                statement, current[extension.value] = self._extension(extension, *current[extension.value], width)
+                statements.append(statement)
+            statements.append(self._statement(name, op, [current[a] for a in arguments], width))
+        return statements
+
+    # --- solves -------------------------------------------------------------------------------------------
+
+    def _solve(self, name: str, op: Solve, arguments: Sequence[str], width: int) -> list[Statement]:
+        residual, v, guess, w, tangent = arguments[:5]
+        target, residual_name = self.names[name], self._fresh("residual", name)
+        self.names[residual] = self._unique("defect")
+        needed = nx.ancestors(self.graph, residual) | {residual}
+        body = [n for n in self.graph if n in needed and v in self.inside[n]]
+        lines = self._function(
+            residual_name, self.names[v], "Zero at the new state.", body, self._at_nodes(residual), width
+        )
+        call = residual_name
+        if self.words.jacobian:
+            call += f", {self._jacobian('jacobian', name, v, w, tangent, lines, width)}"
+        if self.words.secant:
+            call += f", {self._jacobian('secant', name, v, w, arguments[5], lines, width)}"
+        dim = "" if self.words.dims is None else f", {self.words.dims[name]}"
+        start = self._at_nodes(guess)
+        what = f"{target} solves {residual_name}({self.names[v]}) = 0: hidden state {self.names[v]}, "
+        what += f"input {self.names[guess]}"
+        code = f"{target} = self.solve({call}, {start}{dim})"
+        if len(code) > width:
+            code = f"{target} = self.solve(\n    {call}, {start}{dim}\n)"
+        return [Statement(what, (*lines, *code.splitlines()))]
+
+    def _jacobian(self, stem: str, name: str, v: str, w: str, tangent: str, lines: list[str], width: int) -> str:
+        needed = nx.ancestors(self.graph, tangent) | {tangent}
+        outer = [n for n in self.graph if n in needed and self.inside[n] == (v,)]
+        inner = [n for n in self.graph if n in needed and w in self.inside[n]]
+        apply = self._fresh("apply", name)
+        what = {"jacobian": "derivative", "secant": "secant"}[stem]
+        doc = f"The {what} of the residual in a direction."
+        if not outer or outer == [v]:
+            lines += self._function(apply, self.names[w], doc, inner, self._at_nodes(tangent), width)
+            return f"lambda v: {apply}"
+        jacobian = self._fresh(stem, name)
+        nested = self._function("apply", self.names[w], doc, inner, self._at_nodes(tangent), width - 4)
+        lines += [
+            f"def {jacobian}({self.names[v]}: Tensor):",
+            f'    """The {what} of the residual at v, as a function."""',
+            *_indent(self._flat(outer, width - 4)),
+            "",
+            *_indent(nested),
+            "    return apply",
+            "",
+        ]
+        return jacobian
+
+    def _fresh(self, stem: str, solve: str) -> str:
+        """residual, residual_2, …: one per solve of the graph."""
+        solves = [n for n, op in self.graph.nodes(data="op") if isinstance(op, Solve)]
+        return self._unique(stem if solves[0] == solve else f"{stem}_{solves.index(solve) + 1}")
+
+    def _function(self, name: str, argument: str, doc: str, body: Sequence[str], result: str, width: int) -> list[str]:
+        return [
+            f"def {name}({argument}: Tensor) -> Tensor:",
+            f'    """{doc}"""',
+            *_indent(self._flat(body, width - 4)),
+            f"    return {result}",
+            "",
+        ]
+
+    def _flat(self, body: Sequence[str], width: int) -> list[str]:
+        lines: list[str] = []
+        for s in self._print(body, width):
+            lines += [f"# {s.comment}", *s.lines]
+        return lines
+
+    def _at_nodes(self, name: str) -> str:
+        d = len(self.axes)
+        return self.names[name] + slices(self.layout.extents[name], ((0, 0),) * d, (0,) * d)
+
+    # --- ops ----------------------------------------------------------------------------------------------
+
+    def _extension(self, e: Any, v: str, extent: Extent, width: int) -> tuple[Statement, tuple[str, Extent]]:
+        location = self.graph.nodes[e.value]["place"].location[e.axis]
+        pieces = continuation(v, self.axes, e.axis, location, e.parity, e.width, "value")
+        parity = "oddly" if e.parity[0] < 0 else "evenly"
+        target = self._unique(f"{self.names[e.value]}_{'odd' if e.parity[0] < 0 else 'even'}")
+        lines = concatenate(target, pieces, e.axis - len(self.axes), width)
+        reach = list(extent)
+        reach[e.axis] = (extent[e.axis][0] - 2 * e.width[0], extent[e.axis][1] + 2 * e.width[1])
+        comment = f"{v} continued {parity} beyond the boundary along {self.axes[e.axis].name}"
+        return Statement(comment, tuple(lines)), (target, tuple(reach))
+
+    def _statement(self, name: str, op: Any, arguments: list[tuple[str, Extent]], width: int) -> Statement:
+        target, extent = self.names[name], self.layout.extents[name]
+        d = len(self.axes)
+        if isinstance(op, Ghost):
+            inner = arguments[0][0] + slices(arguments[0][1], ((0, 0),) * d, (0,) * d)
+            return Statement(f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.extend({inner})",))
+        if isinstance(op, (Stencil, AdjointStencil)):
+            lines = self._stencil(target, op, arguments[0], extent, width)
+        elif isinstance(op, Flux):
+            cut = [v + slices(e, extent, (0,) * d) for v, e in arguments]
+            if op.label.startswith("g"):  # float32 squares overflow beyond 1e19; capped, the flux has vanished
+                cut = [f"{v}.clamp(max=1e30)" if s.is_nonnegative else v for s, v in zip(op.slots, cut, strict=True)]
+            names = {**self.words.scalars, **dict(zip(op.slots, cut, strict=True))}
+            tensors = self.words.tensors | set(cut)
+            lines = assign_expression(target, one_fraction(op.expression), names, tensors, width)
+        else:
+            lines = self._combination(target, op, arguments, extent, width)
+        return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
+
+    def _math(self, op: Any, arguments: list[str]) -> str:
+        if isinstance(op, (Stencil, AdjointStencil)):
+            where = _where(op.K.target, self.axes)
+            if op.label.startswith("M_"):
+                return f"the mean of {arguments[0]} {where}"
+            D = notation.show_operator(
+                tuple((p.orders, p.coefficient) for p in op.K.products), tuple(a.name for a in self.axes)
+            )
+            D = f"({D})" if len(op.K.products) > 1 else D
+            if isinstance(op, Stencil):
+                return f"{op.label} {arguments[0]} ≈ {D} {arguments[0]} {where}"
+            odd = any(op.K.flips or ()) and sum(op.K.flips or ()) % 2
+            return f"{op.label}* {arguments[0]} ≈ {'−' if odd else ''}{D} {arguments[0]}, the exact adjoint"
+        if isinstance(op, Flux):
+            shown = op.expression.xreplace({s: sp.Symbol(a) for s, a in zip(op.slots, arguments, strict=True)})
+            return notation.show(shown)
+        terms = [notation.show(c * sp.Symbol(a)) for c, a in zip(op.coefficients, arguments, strict=True)]
+        return " + ".join(terms).replace("+ -", "− ")
+
+    def _stencil(
+        self, target: str, op: Stencil | AdjointStencil, argument: tuple[str, Extent], extent: Extent, width: int
+    ) -> list[str]:
+        v, have = argument
+        sign = -1 if isinstance(op, AdjointStencil) else 1
+
+        def tap(offset: tuple[int, ...]) -> str:
+            return v + slices(have, extent, tuple(sign * j for j in offset))
+
+        if op.label in self.words.learned:
+            here = {o.pattern for o in op.K.orbits()}
+            orbits = enumerate(self.words.learned[op.label])
+            weights = [(f"w_{op.label}[{i}]", o.pattern) for i, o in orbits if o.pattern in here]
+            return sum_lines(target, [(w, {tap(j): c for j, c in pattern}) for w, pattern in weights], width)
+        taps = op.K.taps()
+        if any(w.free_symbols for w in taps.values()):
+            names = self.words.scalars
+            signed = [(w, -1 if w.could_extract_minus_sign() else 1, tap(j)) for j, w in taps.items()]
+            return sum_lines(target, [(torch_code(w * c, names), {t: c}) for w, c, t in signed], width)
+        exact = {j: fraction(w) for j, w in taps.items()}
+        scale = 1 / min(abs(w) for w in exact.values())
+        scale *= math.lcm(*((w * scale).denominator for w in exact.values()))
+        by_size: dict[int, dict[str, int]] = {}
+        for j, w in sorted(exact.items(), key=lambda item: (-abs(item[1]), [-i for i in item[0]])):
+            whole = int(w * scale)
+            by_size.setdefault(abs(whole), {})[tap(j)] = 1 if whole > 0 else -1
+        groups = [(literal(size) if size != 1 else "", group) for size, group in by_size.items()]
+        divisor = float(scale)
+        factor = "" if divisor == 1 else f" / {literal(divisor)}" if divisor > 1 else f" * {literal(1 / divisor)}"
+        return sum_lines(target, groups, width, factor)
+
+    def _combination(
+        self, target: str, op: Combination, arguments: list[tuple[str, Extent]], extent: Extent, width: int
+    ) -> list[str]:
+        d = len(self.axes)
+        groups: dict[sp.Expr, dict[str, int]] = {}
+        for c, (v, have) in zip(op.coefficients, arguments, strict=True):
+            minus = c.could_extract_minus_sign()
+            groups.setdefault(-c if minus else c, {})[v + slices(have, extent, (0,) * d)] = -1 if minus else 1
+        printed = [
+            ("" if c == 1 else torch_code(c, self.words.scalars, self.words.tensors), group)
+            for c, group in groups.items()
+        ]
+        return sum_lines(target, printed, width)
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" if line else "" for line in lines]
+
+
+def _where(location: tuple[int, ...], axes: Any) -> str:
+    halves = [f"{a.name}+½" for a, half in zip(axes, location, strict=True) if half]
+    return f"at the faces {', '.join(halves)}" if halves else "at the nodes"
+
+
+def sum_lines(target: str, groups: list[tuple[str, dict[str, int]]], width: int, factor: str = "") -> list[str]:
+    """target = Σ w·(± v ± …), split into several statements when the line would be too long."""
+    lines: list[str] = []
+    texts: list[tuple[bool, str]] = []
+    flat = _signed([(c < 0, f"{w} * {v}") for w, group in groups for v, c in group.items()])
+    weighted = len(groups) > 1 or any(w for w, _ in groups)
+    hoist = weighted and len(f"{target} = {flat}{factor}") > width
+    for i, (weight, group) in enumerate(groups):
+        leading = all(c < 0 for c in group.values()) and weight != ""
+        items = [(c if not leading else -c, v) for v, c in group.items()]
+        if items[0][0] < 0:
+            items.sort(key=lambda item: item[0] < 0)
+        if weight == "":
+            texts += [(c < 0, v if abs(c) == 1 else f"{abs(c)} * {v}") for c, v in items]
+            continue
+        inner = _signed([(c < 0, v if abs(c) == 1 else f"{abs(c)} * {v}") for c, v in items])
+        if len(items) > 1:
+            if hoist:
+                lines += assign(f"{target}_{i + 1}", inner, width)
+                inner = f"{target}_{i + 1}"
+            else:
+                inner = f"({inner})"
+        if len(f"- {_bracket(weight)} * {inner}") > width - 4:
+            lines += assign(f"{target}_w{i + 1}", weight, width)
+            weight = f"{target}_w{i + 1}"
+        texts.append((leading, f"{_bracket(weight)} * {inner}"))
+    total = _signed(texts)
+    if not factor:
+        return lines + assign(target, total, width)
+    whole = f"({total}){factor}" if len(texts) > 1 else f"{total}{factor}"
+    if len(f"{target} = {whole}") <= width:
+        return [*lines, f"{target} = {whole}"]
+    return [*lines, *assign(target, total, width), f"{target} = {target}{factor}"]
+
+
+def _bracket(weight: str) -> str:
+    return f"({weight})" if re.search(r" [+/-] ", weight) else weight
+
+
+def _signed(terms: list[tuple[bool, str]]) -> str:
+    text = ("-" if terms[0][0] else "") + terms[0][1]
+    return text + "".join(f" {'-' if minus else '+'} {t}" for minus, t in terms[1:])
+
+
+def assign(target: str, code: str, width: int) -> list[str]:
+    """`target = code`, broken at its outermost + and − when it is too long."""
+    if len(f"{target} = {code}") <= width:
+        return [f"{target} = {code}"]
+    if code.endswith(")") and " / (" in code and len(_split_sum(code)) == 1:  # the formatter opens the last bracket
+        head, tail = code.rsplit(" / (", 1)
+        return [f"{target} = {head} / (", f"    {tail[:-1]}", ")"]
+    parts = [code] if len(code) + 4 <= width else _split_sum(code)
+    return [f"{target} = (", *(f"    {part}" for part in parts), ")"]
+
+
+def call(function: str, arguments: Sequence[str], width: int) -> list[str]:
+    """`function(arguments)`, the arguments on a line of their own, or on one each, when it is too long."""
+    joined = ", ".join(arguments)
+    if len(f"{function}({joined})") <= width:
+        return [f"{function}({joined})"]
+    if len(joined) + 4 <= width:
+        return [f"{function}(", f"    {joined}", ")"]
+    return [f"{function}(", *(f"    {a}," for a in arguments), ")"]
+
+
+def one_fraction(e: sp.Expr) -> sp.Expr:
+    """A rational expression with one division: λ²/(λ² + q) for 1/(1 + q/λ²). It is faster, and its gradients stay
+    finite where q overflows."""
+    return sp.together(e) if e.is_rational_function() else e
+
+
+def _split_sum(code: str) -> list[str]:
+    parts, depth, start, i = [], 0, 0, 0
+    while i < len(code):
+        depth += (code[i] in "([") - (code[i] in ")]")
+        if depth == 0 and i > start and code[i - 1 : i + 2] in (" + ", " - "):
+            parts.append(code[start : i - 1])
+            start = i
+        i += 1
+    return [*parts, code[start:]]
+
+
+def assign_expression(
+    target: str, e: sp.Expr, names: Mapping[sp.Symbol, str], tensors: frozenset[str], width: int
+) -> list[str]:
+    """`target = e`; long subexpressions become statements of their own."""
+    lines: list[str] = []
+    names, count = dict(names), 0
+    while len(f"{target} = {torch_code(e, names, tensors)}") > width:
+        inner = [
+            s
+            for s in sp.preorder_traversal(e)
+            if s.args
+            and s != e
+            and s.free_symbols
+            and 12 < len(torch_code(s, names, tensors)) <= width - len(target) - 6
+        ]
+        if not inner:
+            break
+        longest = max(inner, key=lambda s: len(torch_code(s, names, tensors)))
+        count += 1
+        symbol = sp.Symbol(f"{target}_{count}", real=True)
+        lines.append(f"{symbol} = {torch_code(longest, names, tensors)}")
+        if any(names.get(s, s.name) in tensors for s in longest.free_symbols):
+            tensors = tensors | {symbol.name}
+        e = e.xreplace({longest: symbol})
+    return [*lines, *assign(target, torch_code(e, names, tensors), width)]
+
+
+def concatenate(target: str, pieces: list[tuple[str, str]], dim: int, width: int) -> list[str]:
+    """`target` from the pieces of `layout.continuation`."""
+    lines, parts = [], []
+    for name, code in pieces:
+        if name:
+            lines.append(f"{name} = {code}")
+            parts.append(name)
+        else:
+            parts.append(code)
+    joined = f"({', '.join(parts)}), dim={dim}"
+    if len(f"{target} = torch.cat({joined})") <= width:
+        return [*lines, f"{target} = torch.cat({joined})"]
+    return [*lines, f"{target} = torch.cat(", f"    {joined}", ")"]
