@@ -34,7 +34,7 @@ from .ops import Input
 from .passes import optimise
 from .problem import PDE, FluxTerm, Problem, canonical
 from .reference import Reference
-from .schemes import Scheme, all_schemes
+from .schemes import SCHEMES, Scheme
 from .stability import Report, analyse, learned_norms, norm_symbol
 
 
@@ -127,7 +127,7 @@ def start_graph(system: SemiDiscrete, scheme: Scheme) -> nx.DiGraph | None:
 
 def _check_time_order(problem: Problem, scheme: Scheme) -> None:
     if problem.time_order not in scheme.time_orders:
-        able = [name for name, cls in all_schemes().items() if problem.time_order in cls.time_orders]
+        able = [name for name, cls in SCHEMES.items() if problem.time_order in cls.time_orders]
         raise SchemeError(
             f"{type(scheme).__name__} serves equations of order {scheme.time_orders} in time, this one has order "
             f"{problem.time_order}; schemes that can: {', '.join(able) or 'none yet'}"

@@ -73,7 +73,7 @@ class _Emitter:
         self.system, self.scheme, self.report = network.system, network.scheme, network.report
         self.training, self.plan, self.name = network.training, network.plan, network.name
         self.problem, self.axes = self.system.problem, self.system.axes
-        self.cycle, self.memory = self.scheme.cycle, self.scheme.memory
+        self.cyclic, self.memory = self.scheme.cyclic, self.scheme.memory
         self.learned = dict(own_stencils(self.system)) if self.training.stencils else {}
         rho = self.report.spectral_bound
         self.rho_moves = rho is not None and bool(rho.free_symbols)
@@ -81,9 +81,10 @@ class _Emitter:
         self.moving = self.training.tau or (self.rho_moves and self.report.limit is not None and not self.unlimited)
         """Is τ a function of weights?"""
         self.scalars: dict[sp.Symbol, str] = {TAU: "tau"}
+        fields = {str(self.problem.unknown.func), *(str(f.func) for f in self.problem.data)}
         for symbol in [*self.problem.parameters, *self._own_symbols()]:
             name = symbol.name
-            while name in _RESERVED or name in self.scalars.values():
+            while name in _RESERVED | fields or name in self.scalars.values():
                 name += "_"
             self.scalars[symbol] = name
         words = Vocabulary(
@@ -141,11 +142,11 @@ class _Emitter:
 
     @property
     def _title(self) -> str:
-        return self.scheme.title or type(self.scheme).__name__
+        return self.scheme.title
 
     @property
     def _formula(self) -> str:
-        return self.scheme.formula or "u^{k+1} = step(f, u^k, τ)"
+        return self.scheme.formula
 
     # --- header and certificate ---------------------------------------------------------------------------
 
@@ -155,11 +156,8 @@ class _Emitter:
         for flux in self.system.fluxes:
             g = flux.term.diffusivity
             if g is not None and not flux.term.linear:
-                named = {
-                    s: sp.Symbol(f"({notation.show_operator(o, axes)} {self.problem.unknown.func})")
-                    for s, o in flux.term.slots
-                }
-                rows.append(("diffusivity", f"g = {notation.show(g.xreplace(named))}"))
+                shown = notation.show_term(g, flux.term.slots, axes, str(self.problem.unknown.func))
+                rows.append(("diffusivity", f"g = {shown}"))
         rows += [
             ("boundary", notation.show_boundary(self.problem)),
             (
@@ -186,7 +184,7 @@ class _Emitter:
             + ["stencil"] * self.training.stencils
             + ["tau"] * self.training.tau
         )
-        per = "cycle" if self.cycle > 1 else "step"
+        per = "cycle" if self.cyclic else "step"
         sharing = f"shared by all {per}s" if self.training.shared else f"one set per {per}"
         rows.append(("trained", f"{', '.join(trained)} ({sharing})" if trained else "nothing"))
         seen: set[tuple[str, str]] = set()
@@ -194,7 +192,7 @@ class _Emitter:
 
     @property
     def _unit(self) -> str:
-        return "layer" if self.cycle > 1 else "step"
+        return "layer" if self.cyclic else "step"
 
     def _block(self) -> str:
         flux_forms = []
@@ -210,7 +208,7 @@ class _Emitter:
     @property
     def _residual(self) -> bool:
         """Is a step u + τf(u)?"""
-        return not self.memory and self.cycle == 1 and not self.plan and self.scheme.layers > 0
+        return not self.memory and not self.cyclic and not self.plan and self.scheme.layers > 0
 
     def _form(self, flux: Any, K: str) -> str:
         kappa = "" if flux.term.kappa == 1 else f"{notation.show(flux.term.kappa)} "
@@ -259,7 +257,7 @@ class _Emitter:
 
     def _frozen_lines(self) -> list[str]:
         """A recurrence over several steps is proved for one operator: weights that differ from step to step lose it."""
-        if not self.memory or self.cycle > 1 or self.training.shared or not self._has_weights():
+        if not self.memory or self.cyclic or self.training.shared or not self._has_weights():
             return []
         return [
             "# a multistep scheme is proved for the same weights in every step",
@@ -274,23 +272,26 @@ class _Emitter:
 
     def _per_step(self, attribute: str) -> bool:
         """One value per step (per cycle, where a scheme has them); τ of a multistep scheme is one for all."""
-        lonely = attribute.endswith("_tau") and self.memory and self.cycle == 1
+        lonely = attribute.endswith("_tau") and self.memory and not self.cyclic
         return not self.training.shared and not lonely
 
     def _shape(self, attribute: str) -> str:
         if not self._per_step(attribute):
             return "()"
-        return "(self.steps,)" if self.cycle == 1 else "(self.cycles,)"
+        return "(self.steps,)" if not self.cyclic else "(self.cycles,)"
 
     def _at_step(self, attribute: str) -> str:
         if not self._per_step(attribute):
             return f"self.{attribute}"
-        return f"self.{attribute}[k]" if self.cycle == 1 else f"self.{attribute}[k // self.length]"
+        return f"self.{attribute}[k]" if not self.cyclic else f"self.{attribute}[k // self.length]"
 
     def _constants(self) -> list[str]:
         lines = []
-        if self.cycle > 1:
-            lines = [f"length = {self.cycle}  # layers of a cycle", f"cycles = {-(-self.scheme.layers // self.cycle)}"]
+        if self.cyclic:
+            lines = [
+                f"length = {self.scheme.cycle}  # layers of a cycle",
+                f"cycles = {self.scheme.layers // self.scheme.cycle}",
+            ]
         if self.moving and self._bound_code() is not None and not self._bound_moves() and not self.unlimited:
             lines.append(f"tau_bound = {self._bound_code()}  # {self.report[self.report.governing].formula}")
         if self.plan is not None:
@@ -359,7 +360,7 @@ class _Emitter:
             blocks.append([*note, *call("tau = torch.full", [shape, literal(start), *kind], LINE - 8), f"self.{value}"])
         for label, K in self.learned.items():
             numbers = [float(o.weight.xreplace(self._fixed())) for o in K.orbits()]
-            groups = "self.steps" if self.cycle == 1 else "self.cycles"
+            groups = "self.steps" if not self.cyclic else "self.cycles"
             repeat = "w" if self.training.shared else f"w.repeat({groups}, 1)"
             lines = ["weights = [", *(f"    {literal(w)}," for w in numbers), "]"]
             blocks.append(
@@ -480,7 +481,7 @@ class _Emitter:
             lines.append(f"state = (self.extend(u),) * {count}" if many else "state = self.extend(u)")
         first = self.scheme.starting_steps
         lines.append(f"for k in range({first}, self.steps):" if first else "for k in range(self.steps):")
-        if many and self.cycle > 1:
+        if many and self.cyclic:
             lines += ["    if k % self.length == 0:", f"        state = (state[0],) * {count}  # a new cycle"]
         lines.append(f"    state = self.step(state, k{passed})")
         result = f"state[0]{interior}" if many else f"state{interior}"
@@ -592,7 +593,7 @@ class _Emitter:
             elif symbol in self.training.parameters:
                 lines.append(f"{name} = self.get_{symbol.name}(k)")
             elif symbol.name in self.scheme.schedule() and not isinstance(symbol, Parameter):
-                lines.append(f"{name} = self.{name}[k % self.length]" if self.cycle > 1 else f"{name} = self.{name}[0]")
+                lines.append(f"{name} = self.{name}[k % self.length]")
             elif symbol.name in own and not isinstance(symbol, Parameter):
                 relaxation = self.report.relaxation
                 assert relaxation is not None

@@ -16,13 +16,15 @@ occurs once in the reflected picture and every other point twice, hence its quad
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from .errors import BoundaryError, DiscretisationError, strict
+from .registry import Registry
 
 Location = tuple[int, ...]
 """Per axis 0 on the nodes, 1 on the faces."""
@@ -32,20 +34,51 @@ Parity = tuple[tuple[int, int], ...]
 
 
 class Boundary:
-    """Base of the boundary conditions."""
+    """Base of the boundary conditions: each is a symmetry about a plane, which `side` places."""
+
+    name: ClassVar[str]
 
     def side(self, centering: str) -> Side:
+        """Where the plane lies on a grid with "vertex" or "cell" centring, and how u continues beyond it."""
         raise NotImplementedError
 
+    @property
+    def text(self) -> str:
+        """What stands for it in a specification."""
+        return self.name
 
+
+BOUNDARIES: Registry[type[Boundary]] = Registry("boundary condition", BoundaryError)
+B = TypeVar("B", bound=type[Boundary])
+
+
+def boundary(name: str) -> Callable[[B], B]:
+    """Register a boundary condition without arguments under the name that specifications use.
+
+    Raises `BoundaryError` if the name is taken or the class is no `Boundary`.
+    """
+
+    def register(cls: B) -> B:
+        if not (isinstance(cls, type) and issubclass(cls, Boundary)):
+            raise BoundaryError(f"@boundary({name!r}): {cls!r} must be a class that inherits from loom.Boundary")
+        cls.name = name
+        BOUNDARIES.add(name, cls, cls)
+        cls.__init__ = strict(cls.__init__)  # type: ignore[method-assign]
+        return cls
+
+    return register
+
+
+@boundary("no-flux")
 @dataclass(frozen=True)
 class NoFlux(Boundary):
     """No flux through the boundary, which lies on the outermost cell faces."""
 
     def side(self, centering: str) -> Side:
-        return Side(plane="face", parity=1, label="no-flux")
+        return Side(plane="face", parity=1)
 
 
+@boundary("periodic")
 @dataclass(frozen=True)
 class Periodic(Boundary):
     """The far ends of the axis are neighbours."""
@@ -54,6 +87,7 @@ class Periodic(Boundary):
         raise AssertionError("a periodic axis has no sides")
 
 
+@boundary("dirichlet")
 @dataclass(frozen=True)
 class Dirichlet(Boundary):
     """u = value on the boundary: one spacing outside the outermost node, or on the face of a cell-centred grid."""
@@ -68,8 +102,12 @@ class Dirichlet(Boundary):
                 f"Dirichlet({self.value}): only the value 0 is supported; write the PDE for w = u − {self.value}"
             )
 
+    @property
+    def text(self) -> str:
+        return f"dirichlet({self.value:g})"
+
     def side(self, centering: str) -> Side:
-        return Side(plane="node" if centering == "vertex" else "face", parity=-1, label="dirichlet(0)")
+        return Side(plane="node" if centering == "vertex" else "face", parity=-1)
 
 
 @dataclass(frozen=True)
@@ -78,7 +116,13 @@ class Side:
 
     plane: Literal["face", "node"]
     parity: int
-    label: str
+
+    def __post_init__(self) -> None:
+        if (self.plane, self.parity) not in (("face", 1), ("face", -1), ("node", -1)):
+            raise BoundaryError(
+                f"Side({self.plane!r}, {self.parity!r}): valid are ('face', 1), ('face', −1) and ('node', −1); a plane "
+                f"through nodes that are not unknowns has to be odd"
+            )
 
     @property
     def depth(self) -> int:
@@ -175,9 +219,6 @@ class Grid:
 
 
 Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
-NoFlux.__init__ = strict(NoFlux.__init__)  # type: ignore[method-assign]
-Periodic.__init__ = strict(Periodic.__init__)  # type: ignore[method-assign]
-Dirichlet.__init__ = strict(Dirichlet.__init__)  # type: ignore[method-assign]
 
 
 def exact(number: Any) -> Fraction:

@@ -175,7 +175,7 @@ def _counted(plan: Plan, tau: float, spectrum: tuple[float, float] | None) -> Pl
     inner = _krylov_count(high / max(low, 0.05), 1e-3)
     factor = max(abs(1 - plan.damping * low), abs(1 - plan.damping * high))
     linear_rate = math.ceil(math.log(tol) / math.log(factor)) if 0 < factor < 1 else _LONGEST
-    count = {"fixed-point": linear_rate, "damped": linear_rate, "thomas": 2, "newton-krylov": 8, "anderson": 3 * krylov}
+    count = {"fixed-point": linear_rate, "damped": linear_rate, "thomas": 2, "newton-krylov": 5, "anderson": 3 * krylov}
     unrolled = plan.solver.iterations or min(count.get(plan.method, krylov), _LONGEST, plan.solver.max_iterations)
     return replace(plan, unrolled=unrolled, unrolled_inner=inner)
 

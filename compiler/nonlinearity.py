@@ -11,18 +11,20 @@ The enclosure is always computed; a symbolic value is used only where it lies in
 from __future__ import annotations
 
 import heapq
+import inspect
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sympy as sp
 
-from .errors import DeclarationError, suggest
+from .errors import DeclarationError
 from .fields import Parameter
 from .interval import compile_interval
+from .registry import Registry
 
 _LARGEST, _FAR = 1e32, 1e12
 
@@ -31,27 +33,79 @@ _LARGEST, _FAR = 1e32, 1e12
 _r = sp.Symbol("r", nonnegative=True)  # r = s²
 
 
-def _weickert(lam: Any) -> sp.Expr:
+@dataclass(frozen=True)
+class _Named:
+    """g(r, *parameters) and the names of its parameters."""
+
+    parameters: tuple[str, ...]
+    build: Callable[..., sp.Expr]
+
+
+DIFFUSIVITIES: Registry[_Named] = Registry("diffusivity", DeclarationError)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def named_diffusivity(name: str) -> Callable[[F], F]:
+    """Register g(r, *parameters), r = s², under a name that `diffusivity` and the text of a PDE know.
+
+        @named_diffusivity("geman-mcclure")
+        def geman_mcclure(r, lam):
+            return 1 / (1 + r / lam**2) ** 2
+
+    Raises `DeclarationError` if the name is taken or g is no sympy expression in r and its parameters.
+    """
+
+    def register(g: F) -> F:
+        first, *wanted = inspect.signature(g).parameters
+        symbols = [sp.Symbol(p, positive=True) for p in wanted]
+        value = sp.sympify(g(_r, *symbols))
+        if not isinstance(value, sp.Expr) or value.free_symbols - {_r, *symbols}:
+            raise DeclarationError(
+                f"diffusivity {name!r}: g({first}, …) = {value!r} must read nothing but its arguments"
+            )
+        DIFFUSIVITIES.add(name, _Named(tuple(wanted), lambda *p: sp.sympify(g(_r, *p))), g)
+        return g
+
+    return register
+
+
+@named_diffusivity("linear")
+def _linear(r: Any) -> Any:
+    return sp.S.One
+
+
+@named_diffusivity("charbonnier")
+def _charbonnier(r: Any, lam: Any) -> Any:
+    return 1 / sp.sqrt(1 + r / lam**2)
+
+
+@named_diffusivity("perona-malik")
+def _perona_malik(r: Any, lam: Any) -> Any:
+    return 1 / (1 + r / lam**2)
+
+
+@named_diffusivity("perona-malik-exponential")
+def _perona_malik_exponential(r: Any, lam: Any) -> Any:
+    return sp.exp(-r / (2 * lam**2))
+
+
+@named_diffusivity("weickert")
+def _weickert(r: Any, lam: Any) -> Any:
     """Weickert (1998), m = 4. Below r/λ² = ¼ the exponential is smaller than 10⁻³⁶⁸, so the clamp changes no
     double; it keeps the derivative finite at r = 0."""
-    return 1 - sp.exp(-sp.Float("3.31488") / sp.Max(_r / lam**2, sp.Rational(1, 4)) ** 4)
+    return 1 - sp.exp(-sp.Float("3.31488") / sp.Max(r / lam**2, sp.Rational(1, 4)) ** 4)
 
 
-def _forward_and_backward(lam: Any, kappa: Any) -> sp.Expr:
+@named_diffusivity("regularised-tv")
+def _regularised_tv(r: Any, eps: Any) -> Any:
+    return 1 / sp.sqrt(r + eps**2)
+
+
+@named_diffusivity("forward-and-backward")
+def _forward_and_backward(r: Any, lam: Any, kappa: Any) -> Any:
     """Smolka (2002): positive for s < λ, negative beyond."""
-    rate = sp.log(2) / (kappa**2 - 1) * _r / lam**2
+    rate = sp.log(2) / (kappa**2 - 1) * r / lam**2
     return 2 * sp.exp(-(kappa**2) * rate) - sp.exp(-rate)
-
-
-DIFFUSIVITIES: Mapping[str, tuple[tuple[str, ...], Callable[..., sp.Expr]]] = {
-    "linear": ((), lambda: sp.S.One),
-    "charbonnier": (("lam",), lambda lam: 1 / sp.sqrt(1 + _r / lam**2)),
-    "perona-malik": (("lam",), lambda lam: 1 / (1 + _r / lam**2)),
-    "perona-malik-exponential": (("lam",), lambda lam: sp.exp(-_r / (2 * lam**2))),
-    "weickert": (("lam",), _weickert),
-    "regularised-tv": (("eps",), lambda eps: 1 / sp.sqrt(_r + eps**2)),
-    "forward-and-backward": (("lam", "kappa"), _forward_and_backward),
-}
 
 
 def diffusivity(name: str, *parameters: Any) -> sp.Lambda:
@@ -61,9 +115,8 @@ def diffusivity(name: str, *parameters: Any) -> sp.Lambda:
     >>> diffusivity("perona-malik", lam)(sp.Symbol("q"))
     1/(1 + q/lam**2)
     """
-    if name not in DIFFUSIVITIES:
-        raise DeclarationError(f"unknown diffusivity {name!r}: {suggest(str(name), DIFFUSIVITIES)}")
-    wanted, build = DIFFUSIVITIES[name]
+    named = DIFFUSIVITIES[name]
+    wanted = named.parameters
     if len(parameters) != len(wanted):
         raise DeclarationError(f"diffusivity({name!r}) takes {len(wanted)} parameters {wanted}, got {len(parameters)}")
     for label, p in zip(wanted, parameters, strict=True):
@@ -75,15 +128,16 @@ def diffusivity(name: str, *parameters: Any) -> sp.Lambda:
                 f"diffusivity({name!r}): {label} = {p} must be a number or parameter larger than {least}, "
                 f"declared with positive=True"
             )
-    return sp.Lambda(_r, build(*map(sp.sympify, parameters)))
+    return sp.Lambda(_r, named.build(*map(sp.sympify, parameters)))
 
 
 def recognise(g: sp.Expr, of: sp.Expr, parameters: tuple[Parameter, ...]) -> str | None:
     """The name of a diffusivity g(of), such as 'perona-malik'."""
-    for name, (wanted, build) in DIFFUSIVITIES.items():
+    for name, named in DIFFUSIVITIES.items():
+        wanted = named.parameters
         choices = [()] if not wanted else [(p,) for p in parameters] if len(wanted) == 1 else []
         for chosen in choices:
-            if g == build(*chosen).xreplace({_r: of}):
+            if g == named.build(*chosen).xreplace({_r: of}):
                 return name
     return None
 

@@ -68,6 +68,12 @@ def show(e: Any) -> str:
     return str(_printer.doprint(e))
 
 
+def show_term(e: sp.Expr, slots: tuple[tuple[sp.Symbol, Operator], ...], axes: tuple[str, ...], u: str) -> str:
+    """An expression in the slots of a flux term, with the derivatives they stand for in their place."""
+    named = {s: sp.Symbol(f"({show_operator(operator, axes)} {u})") for s, operator in slots}
+    return show(e.xreplace(named))
+
+
 def show_operator(operator: Operator, axes: tuple[str, ...]) -> str:
     """D as ∂x, ∂xx + ∂yy, α·∂x + ∂xx."""
     parts = []
@@ -95,5 +101,4 @@ def show_boundary(problem: Problem) -> str:
 
 
 def _boundary_name(boundary: Any) -> str:
-    name = {"NoFlux": "no flux", "Periodic": "periodic"}.get(type(boundary).__name__)
-    return name or f"{type(boundary).__name__}({getattr(boundary, 'value', 0):g})"
+    return str(boundary.text).replace("-", " ").replace("dirichlet", "Dirichlet")

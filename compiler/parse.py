@@ -26,7 +26,7 @@ from sympy.printing.str import StrPrinter
 from . import fields
 from .errors import BoundaryError, DeclarationError, ParseError, PdeloomError, suggest
 from .fields import Data, Parameter, Unknown
-from .grid import Boundary, Dirichlet, NoFlux, Periodic
+from .grid import BOUNDARIES, Boundary, Dirichlet
 from .nonlinearity import DIFFUSIVITIES, diffusivity
 from .problem import PDE
 
@@ -98,17 +98,16 @@ def parse_boundary(given: Any, names: Mapping[str, Any]) -> Any:
         return given
     if isinstance(given, str):
         word = given.strip().lower().replace(" ", "")
-        if word == "no-flux":
-            return NoFlux()
-        if word == "periodic":
-            return Periodic()
         value = re.fullmatch(r"dirichlet\(([-+.\deE]+)\)", word)
         if value:
             try:
                 return Dirichlet(float(value[1]))
             except ValueError:
                 pass
-        raise BoundaryError(f"boundary {given!r}: {suggest(given, ['no-flux', 'periodic', 'dirichlet(0)'])}")
+        valid = [name if name != "dirichlet" else "dirichlet(0)" for name in BOUNDARIES]
+        if word not in valid:
+            raise BoundaryError(f"boundary {given!r}: {suggest(given, valid)}")
+        return BOUNDARIES[word]()
     if isinstance(given, Mapping):
         table = {}
         for key, one in given.items():
@@ -301,7 +300,8 @@ class _Parser:
         elif word in FUNCTIONS:
             counts, call = _ARITY.get(word, range(1, 2)), self._function(word)
         elif word in named:
-            counts = range(len(DIFFUSIVITIES[named[word]][0]) + 1, len(DIFFUSIVITIES[named[word]][0]) + 2)
+            wanted = len(DIFFUSIVITIES[named[word]].parameters)
+            counts = range(wanted + 1, wanted + 2)
             call = lambda s2, *ps: diffusivity(named[word], *ps)(s2)  # noqa: E731
         else:
             self.at = opened
@@ -424,11 +424,6 @@ def unparse(equation: sp.Eq) -> str:
 def unparse_boundary(pde: PDE) -> Any:
     """The boundary as the text or table that `parse` reads."""
 
-    def word(b: Any) -> str:
-        return {"NoFlux": "no-flux", "Periodic": "periodic"}.get(
-            type(b).__name__
-        ) or f"dirichlet({getattr(b, 'value', 0):g})"
-
     if isinstance(pde.boundary, Boundary):
-        return word(pde.boundary)
-    return {str(x): [word(i) for i in b] if isinstance(b, (tuple, list)) else word(b) for x, b in pde.boundary.items()}
+        return pde.boundary.text
+    return {str(x): [i.text for i in b] if isinstance(b, (tuple, list)) else b.text for x, b in pde.boundary.items()}

@@ -212,7 +212,7 @@ class _Analysis:
         alike = not seen.parts or (isinstance(factor, OneStep) and factor.additive)
         end = factor.real_interval().end
         end = sp.oo if self.scheme.relaxation else None if end == 0 and seen.parts else end
-        averages = factor.positivity() if isinstance(factor, OneStep) and self.scheme.cycle == 1 else sp.S.Zero
+        averages = factor.positivity() if isinstance(factor, OneStep) and not self.scheme.cyclic else sp.S.Zero
         once = linear or seen.evaluations <= 2 * (self.system.problem.dimension if seen.parts else 1)
         return {
             "norm decrease": end if alike and (seen.one_operator or (linear and one_step)) else None,
@@ -344,7 +344,7 @@ class _Analysis:
 
     def _norm_decrease(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
         step = "(I − τA(u))u" if self._euler else "R(−τA(w))u, |R| ≤ 1,"
-        per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cycle > 1 else ""
+        per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cyclic else ""
         formula = self._formula("norm decrease", bound)
         proof = f"u⁺ = {step} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per} for τ ≤ {formula}"
         broken = None if self._within(tau, limit) else self._growing_state(tau)
@@ -372,7 +372,7 @@ class _Analysis:
 
     def _power_bounded(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
         scheme, seen = self.scheme, self.scheme.structure
-        what = "a cycle" if scheme.cycle > 1 else "a step"
+        what = "a cycle" if scheme.cyclic else "a step"
         roots = f"the amplification of {what} stays in the unit disc for 0 ≤ τλ ≤ {_short(scheme.interval.end)}"
         if scheme.relaxation:
             roots = f"the roots lie in the unit disc for every τ if λ ≤ {scheme.interval.end}{scheme.relaxation}"
@@ -709,10 +709,9 @@ def _learned_norm(K: Stencil) -> sp.Expr:
 
 
 def _shown(flux: DiscreteFlux) -> str:
-    """g as the header writes it, with the derivatives in place of the slots."""
-    axes = tuple(axis.name for axis in flux.own[0].axes)
-    named = {s: sp.Symbol(f"({notation.show_operator(o, axes)} u)") for s, o in flux.term.slots}
-    return notation.show((flux.term.flux if flux.term.diffusivity is None else flux.term.diffusivity).xreplace(named))
+    """g as the header writes it."""
+    term, axes = flux.term, tuple(axis.name for axis in flux.own[0].axes)
+    return notation.show_term(term.flux if term.diffusivity is None else term.diffusivity, term.slots, axes, "u")
 
 
 def _radial(

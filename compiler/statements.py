@@ -57,7 +57,8 @@ class Body:
         self.axes = graph.graph["axes"]
         self.layout: Layout = plan(graph, ring)
         taken = {*words.scalars.values(), *words.reserved}
-        self.names = {n: n if n not in taken else f"{n}_" for n in graph}
+        given = {n for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "initial"}
+        self.names = {n: n if n not in taken or n in given else f"{n}_" for n in graph}
         outputs = graph.graph["outputs"]
         if not isinstance(graph.nodes[outputs[0]]["op"], Input):
             self.names[outputs[0]] = self._unique(result)

@@ -100,9 +100,9 @@ def evaluate(run: Annotated[Path, typer.Argument(help="The folder of a run.", sh
 @app.command()
 def schemes() -> None:
     """List the time schemes."""
-    from ..compiler.schemes import all_schemes
+    from ..compiler.schemes import SCHEMES
 
-    examples = [(name, cls.example()) for name, cls in all_schemes().items()]
+    examples = [(name, cls.example()) for name, cls in SCHEMES.items()]
     rows = [(name, scheme.formula, scheme.architecture, scheme.citation) for name, scheme in examples]
     _table("time schemes", ("name", "step", "network", "source"), rows)
 

@@ -13,6 +13,7 @@ import networkx as nx
 from ..compiler import Compiled, compile_pde
 from ..compiler.discretise import FiniteDifference
 from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
+from ..compiler.explain import explain
 from ..compiler.fields import Parameter
 from ..compiler.graph import dump
 from ..compiler.grid import Grid
@@ -81,7 +82,7 @@ class Net:
 
     def __repr__(self) -> str:
         governing = self.stability[self.stability.governing]
-        unit = "layers" if self.scheme.cycle > 1 else "steps"
+        unit = "layers" if self.scheme.cyclic else "steps"
         return (
             f"<Net {self.name}: {self.architecture}, {self.scheme.layers} {unit}, "
             f"{governing.notion} {governing.status}>"
@@ -102,7 +103,8 @@ class Net:
 
     def explain(self) -> str:
         """Which network this is, and which part of the scheme each part of it is."""
-        return f"{self.name} is a {self.architecture}. {self.scheme.explain()}"
+        compiled = self._compiled
+        return explain(self.name, compiled.system, self.scheme, compiled.plan)
 
     @property
     def source(self) -> str:

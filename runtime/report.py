@@ -21,6 +21,8 @@ _COLOURS = {
     "adjoint stencil": "#f6d9b8",
     "flux": "#f3c9d3",
     "combination": "#e4dcf5",
+    "ghost ring": "#f4efc6",
+    "solve": "#c9ecec",
 }
 
 
@@ -36,6 +38,7 @@ def write_report(net: Net, path: Path, module: Any = None) -> Path:
         .get_template("report/report.html.j2")
         .render(
             net=net,
+            explanation=net.explain(),
             equation=notation.show_equation(compiled.problem),
             boundary=notation.show_boundary(compiled.problem),
             method=compiled.system.method,

@@ -27,7 +27,7 @@ from ..compiler.errors import DeclarationError, DiscretisationError, PdeloomErro
 from ..compiler.grid import Grid, exact
 from ..compiler.parse import parse, unparse, unparse_boundary
 from ..compiler.problem import PDE, canonical
-from ..compiler.schemes import Scheme, find_scheme
+from ..compiler.schemes import SCHEMES, Scheme
 from ..compiler.solve import Solver
 
 
@@ -132,7 +132,7 @@ class Spec(_Table):
             "pde": pde,
             "grid": Grid(spacing=spacing, shape=shape, centering=self.grid.centering),
             "space": FiniteDifference(order=self.space.order),
-            "scheme": find_scheme(self.scheme.name)(**keywords),
+            "scheme": SCHEMES[self.scheme.name](**keywords),
             "trainable": self.compile.trainable,
             "shared": self.compile.shared,
             "guarantee": self.compile.guarantee,

@@ -88,10 +88,28 @@ def test_check_exits_1_on_refuted(shell):
 
 
 def test_schemes_are_listed(shell):
-    assert "forward-euler" in shell("schemes").stdout
+    listed = shell("schemes").stdout
+    for name, network in (("forward-euler", "ResNet"), ("aos", "RNN"), ("fsi", "skips")):
+        assert name in listed and network in listed
+
+
+IMPLICIT = SPEC.replace('name = "forward-euler"\nsteps = 3', 'name = "backward-euler"\nsteps = 2\ntau = 1.0\n@')
+
+
+@pytest.mark.parametrize("solver", ['solver = "newton-krylov"', "solver = { max_iterations = 40, tol = 1e-8 }", ""])
+def test_a_spec_may_choose_the_solver(shell, solver):
+    done = shell("compile", "spec.toml", "-o", "net.py", spec=IMPLICIT.replace("@", solver))
+    assert done.returncode == 0, done.stderr
+    assert "Newton's method" in (shell.folder / "net.py").read_text(encoding="utf-8")
+    assert "every τ" in shell("check", "spec.toml", spec=IMPLICIT.replace("@", solver)).stdout
+    assert shell("inspect", "spec.toml", "--html", "r.html", spec=IMPLICIT.replace("@", solver)).returncode == 0
+    assert "solve" in (shell.folder / "r.html").read_text(encoding="utf-8")
 
 
 WRONG = {
+    "unknown solver": (IMPLICIT.replace("@", 'solver = "newton"'), "did you mean 'newton-krylov'"),
+    "unknown solver key": (IMPLICIT.replace("@", "solver = { tolerance = 1e-3 }"), "tol"),
+    "solver too weak": (IMPLICIT.replace("@", 'solver = "fixed-point"'), "tau < 0.125"),
     "unknown key": (SPEC.replace("boundary =", "bondary ="), "boundary"),
     "unknown table": (SPEC + "[sheme]\nname = 1\n", "sheme"),
     "no scheme": (SPEC.replace("[scheme]", "[space2]"), "scheme"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,6 +12,7 @@ from sympy import Eq
 
 import pdeloom as loom
 from pdeloom.compiler.nonlinearity import DIFFUSIVITIES
+from pdeloom.compiler.schemes import SCHEMES as ALL
 
 VALUES = {"lam": 0.3, "eps": 0.2, "kappa": 2.0}
 X = loom.coordinates("x")
@@ -24,7 +27,9 @@ A = loom.data("a", x, y, bounds=(0, 2))
 
 
 def diffusivity(name: str) -> Any:
-    return loom.diffusivity(name, *(loom.parameter(p, VALUES[p], positive=True) for p in DIFFUSIVITIES[name][0]))
+    return loom.diffusivity(
+        name, *(loom.parameter(p, VALUES[p], positive=True) for p in DIFFUSIVITIES[name].parameters)
+    )
 
 
 def separable(g: Any, u: Any, *axes: Any) -> Any:
@@ -100,3 +105,70 @@ def _network(name: str, kind: str, order: int, options: Any) -> Any:
     return loom.compile(
         pde(name, kind), grid=grid, space=loom.FiniteDifference(order), scheme=scheme, unstable="allow", **given
     )
+
+
+# --- every scheme: discovered, with small arguments; one for every order a scheme offers -------------------------
+
+
+def _variants(cls: Any) -> dict[str, Any]:
+    example = cls.example()
+    if "order" not in {f.name for f in dataclasses.fields(cls)}:
+        return {cls.name: example}
+    found = {}
+    for order in range(1, 6):
+        with contextlib.suppress(loom.SchemeError):
+            found[f"{cls.name} {order}"] = dataclasses.replace(example, order=order)
+    return found
+
+
+SCHEMES: dict[str, Any] = {name: s for cls in ALL.values() for name, s in _variants(cls).items()}
+IMPLICIT = [name for name, s in SCHEMES.items() if s.structure.solves]
+EXPLICIT = [name for name in SCHEMES if name not in IMPLICIT]
+
+
+def scheme(name: str, layers: int | None = None, **given: Any) -> Any:
+    """The scheme of that name; `layers` sets how long it runs, in steps or cycles."""
+    s = SCHEMES[name]
+    if layers is not None:
+        given["cycles" if hasattr(s, "cycles") else "steps"] = layers
+    return dataclasses.replace(s, **given)
+
+
+def in_time(name: str, equation: Any) -> Any:
+    """The equation, with ∂²u/∂t² on the left for schemes of second order in time."""
+    (u,) = {f.expr for f in equation.lhs.atoms(sp.Derivative)}
+    return equation if 1 in SCHEMES[name].time_orders else Eq(loom.dt(u, 2), equation.rhs)
+
+
+@functools.cache
+def march(name: str, equation: str, kind: str = "no-flux", **given: Any) -> Any:
+    """An equation compiled with a scheme, stable or not."""
+    options = {k: list(v) if k == "trainable" else v for k, v in given.items() if k in ("trainable", "shared")}
+    h, order = given.get("h", 0.5), given.get("order", 2)
+    fields = {k: v for k, v in given.items() if k not in ("trainable", "shared", "h", "order")}
+    pde = loom.PDE(in_time(name, EQUATIONS[equation]), boundary=boundary(equation, kind))
+    return loom.compile(
+        pde,
+        grid=loom.Grid(h),
+        space=loom.FiniteDifference(order),
+        scheme=scheme(name, **fields),
+        unstable="allow",
+        **options,
+    )
+
+
+def sample(net: Any, *, batch: int = 2, seed: int = 0, requires_grad: bool = False) -> tuple[Any, dict[str, Any]]:
+    """A random state of a few nodes per axis, and the data fields the equation reads."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    problem = net.compiled.problem
+    shape = {1: (12,), 2: (8, 7), 3: (5, 6, 5)}[problem.dimension]
+    u = torch.rand(batch, 1, *shape, dtype=torch.float64, generator=generator).requires_grad_(requires_grad)
+    data = {
+        str(f.func): torch.rand(batch, 1, *shape, dtype=torch.float64, generator=generator).requires_grad_(
+            requires_grad
+        )
+        for f in problem.data
+    }
+    return u, data

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from .base import Scheme, all_schemes, find_scheme, scheme
+from .base import SCHEMES, Scheme, scheme
 
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
-__all__ = ["Scheme", "all_schemes", "find_scheme", "scheme"]
+__all__ = ["SCHEMES", "Scheme", "scheme"]

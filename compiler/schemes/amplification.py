@@ -66,21 +66,15 @@ def amplify(scheme: Any, dimension: int) -> OneStep | Recurrence:
     K = FracField(names, sp.QQ) if rational else PolyRing(names, sp.QQ)
     gens = list(K.gens)
     f, one, given = Eigenvalue(gens[:dimension]), K.one, dict(zip(names[dimension:], gens[dimension:], strict=True))
-    try:
-        if scheme.cycle > 1:
-            return OneStep(*_fraction(scheme.march(f, one, one, scheme.cycle, **given)[0], K), dimension)
-        if scheme.memory == 0:
-            return OneStep(*_fraction(scheme.step(f, one, one, **given), K), dimension)
-        row = []
-        for i in range(scheme.memory + 1):
-            states = [one if i == j else one * 0 for j in range(scheme.memory + 1)]
-            row.append(_fraction(scheme.step(f, states[0], one, *states[1:], **given), K))
-        return Recurrence(tuple(row), scheme.relaxation)
-    except (TypeError, AttributeError, ZeroDivisionError) as error:
-        raise SchemeError(
-            f"{type(scheme).__name__}.step cannot be run on a symbol ({error}); use f(u), +, -, scalar * u and "
-            f"loom.solve alone"
-        ) from error
+    if scheme.cyclic:
+        return OneStep(*_fraction(scheme.march(f, one, one, scheme.cycle, **given)[0], K), dimension)
+    if scheme.memory == 0:
+        return OneStep(*_fraction(scheme.step(f, one, one, **given), K), dimension)
+    row = []
+    for i in range(scheme.memory + 1):
+        states = [one if i == j else one * 0 for j in range(scheme.memory + 1)]
+        row.append(_fraction(scheme.step(f, states[0], one, *states[1:], **given), K))
+    return Recurrence(tuple(row), scheme.relaxation)
 
 
 def _fraction(R: Any, K: Any) -> tuple[PolyElement, PolyElement]:

@@ -26,14 +26,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, cached_property
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
 import sympy as sp
 
-from ..errors import SchemeError, strict, suggest
+from ..errors import SchemeError, strict
+from ..registry import Registry
 from ..solve import Solver
 from .amplification import Interval, OneStep, Recurrence, amplify
 from .formal import Structure, structure
@@ -51,7 +51,7 @@ class Scheme:
     time_orders: ClassVar[tuple[int, ...]] = (1,)
     accuracy: ClassVar[int] = 1
     title: ClassVar[str] = ""
-    formula: ClassVar[str] = ""
+    formula: ClassVar[str] = "u^{k+1} = step(f, u^k, τ)"
     citation: ClassVar[str] = ""
     starting_steps: ClassVar[int] = 0
     """How many steps `start` takes itself."""
@@ -59,6 +59,10 @@ class Scheme:
     stride: ClassVar[float] = 10.0
 
     tau: Any
+
+    def __init_subclass__(cls) -> None:
+        if cls.title == "":
+            cls.title = cls.__name__
 
     def __post_init__(self) -> None:
         for f in fields(self):  # type: ignore[arg-type]
@@ -105,13 +109,18 @@ class Scheme:
         return (u,) * (1 + self.memory)
 
     def schedule(self) -> Mapping[str, Sequence[float]]:
-        """Coefficients by name, one value per layer of a cycle."""
+        """Coefficients by name, one value per layer of a cycle: what makes a scheme cyclic."""
         return {}
 
     @property
     def cycle(self) -> int:
         """Layers until the scheme starts again from its newest state alone."""
         return 1
+
+    @property
+    def cyclic(self) -> bool:
+        """Does the scheme run in cycles?"""
+        return bool(self.schedule())
 
     # --- what follows from it -------------------------------------------------------------------------------
 
@@ -141,7 +150,7 @@ class Scheme:
         """Run `layers` layers from u; returns the states, newest first."""
         states = tuple(self.start(f, u, tau, *velocity))
         for k in range(self.starting_steps, layers):
-            if self.cycle > 1 and k % self.cycle == 0:
+            if self.cyclic and k % self.cycle == 0:
                 states = (states[0],) * len(states)
             new = self.step(f, states[0], tau, *states[1:], **fixed, **self.coefficients(k))
             states = (new, *states[:-1])
@@ -216,13 +225,13 @@ class Scheme:
 
     def explain(self) -> str:
         """Which network the scheme is, and why."""
-        title = self.title or type(self).__name__
+        title = self.title
         if self.structure.solves:
             return (
                 f"A step of {title} solves an equation for the new state. Its iteration is a recurrence with tied "
                 f"weights: the hidden state v is the iterate, the input at every iteration is the old state."
             )
-        again = f" After {self.cycle} layers it starts again." if self.cycle > 1 else ""
+        again = f" After {self.cycle} layers it starts again." if self.cyclic else ""
         if self.memory:
             return (
                 f"A layer of {title} combines a residual block at u^k with a skip connection that reaches back to "
@@ -234,40 +243,24 @@ class Scheme:
 
 
 POWER = "power bounded"
-SCHEMES: dict[str, type[Scheme]] = {}
+SCHEMES: Registry[type[Scheme]] = Registry("scheme", SchemeError)
 S = TypeVar("S", bound=type[Scheme])
 
 
 def scheme(name: str) -> Callable[[S], S]:
-    """Register a scheme under the name that specs use."""
+    """Register a scheme under the name that specs use.
+
+    Raises `SchemeError` if the name is taken or the class is no `Scheme`.
+    """
 
     def register(cls: S) -> S:
-        if not issubclass(cls, Scheme):
-            raise SchemeError(f"@scheme({name!r}): {cls.__name__} must inherit from loom.Scheme")
-        if SCHEMES.get(name, cls).__qualname__ != cls.__qualname__:
-            raise SchemeError(f"@scheme({name!r}): the name is taken by {SCHEMES[name].__name__}")
+        if not (isinstance(cls, type) and issubclass(cls, Scheme)):
+            raise SchemeError(f"@scheme({name!r}): {cls!r} must be a class that inherits from loom.Scheme")
+        if not is_dataclass(cls):
+            raise SchemeError(f"@scheme({name!r}): put @dataclass(frozen=True) on {cls.__name__}, below @scheme")
         cls.name = name
-        cls.__init__ = strict(cls.__init__)  # type: ignore[method-assign]
-        SCHEMES[name] = cls
+        SCHEMES.add(name, cls, cls)
+        cls.__init__ = strict(cls.__init__)
         return cls
 
     return register
-
-
-def all_schemes() -> dict[str, type[Scheme]]:
-    """Every scheme by name, those of the entry points `pdeloom.schemes` included."""
-    for point in entry_points(group="pdeloom.schemes"):
-        if point.name not in SCHEMES:
-            point.load()
-    return dict(sorted(SCHEMES.items()))
-
-
-def find_scheme(name: str) -> type[Scheme]:
-    """The scheme registered under a name.
-
-    Raises `SchemeError` if there is none.
-    """
-    known = SCHEMES if name in SCHEMES else all_schemes()
-    if name not in known:
-        raise SchemeError(f"unknown scheme {name!r}: {suggest(name, known)}")
-    return known[name]

@@ -17,6 +17,8 @@ from typing import Any
 
 import sympy as sp
 
+from ..errors import SchemeError
+
 
 @dataclass
 class Structure:
@@ -34,14 +36,14 @@ class Structure:
     parts: bool = False
     """Was f split along the axes?"""
     memory: int = 0
-    cycle: int = 1
+    cyclic: bool = False
     dimension: int = 2
 
     @property
     def one_operator(self) -> bool:
         """Is a step R(−τA(w)) for one state w (per part)?"""
         states = {state for _, state in self.operators}
-        return len(states) == 1 and not self.memory and self.cycle == 1
+        return len(states) == 1 and not self.memory and not self.cyclic
 
     @property
     def one_evaluation(self) -> bool:
@@ -111,10 +113,15 @@ class _F:
 
 def structure(scheme: Any, dimension: int = 2) -> Structure:
     """Run one step of the scheme on formal values, in `dimension` axes."""
-    seen = Structure(memory=scheme.memory, cycle=scheme.cycle, dimension=dimension)
+    seen = Structure(memory=scheme.memory, cyclic=scheme.cyclic, dimension=dimension)
     states = [Formal(sp.Symbol(f"u{i}"), seen) for i in range(scheme.memory + 1)]
     given = {name: sp.Symbol(name) for name in scheme.schedule()}
     if scheme.relaxation is not None:
         given[scheme.relaxation] = sp.Symbol(scheme.relaxation)
-    scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
+    try:
+        scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
+    except (TypeError, AttributeError, sp.SympifyError) as error:
+        raise SchemeError(
+            f"{type(scheme).__name__}.step is not made of f(u), +, -, scalar * u and loom.solve alone: {error}"
+        ) from error
     return seen

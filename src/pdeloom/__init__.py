@@ -45,11 +45,15 @@ if TYPE_CHECKING:
     from .compiler.fields import norm2 as norm2
     from .compiler.fields import parameter as parameter
     from .compiler.fields import t as t
+    from .compiler.grid import Boundary as Boundary
     from .compiler.grid import Dirichlet as Dirichlet
     from .compiler.grid import Grid as Grid
     from .compiler.grid import NoFlux as NoFlux
     from .compiler.grid import Periodic as Periodic
+    from .compiler.grid import Side as Side
+    from .compiler.grid import boundary as boundary
     from .compiler.nonlinearity import diffusivity as diffusivity
+    from .compiler.nonlinearity import named_diffusivity as named_diffusivity
     from .compiler.parse import parse as parse
     from .compiler.problem import PDE as PDE
     from .compiler.problem import gradient_flow as gradient_flow
@@ -84,8 +88,8 @@ _ROOMS = {
     "ParseError PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError "
     "UnsupportedTermError",
     "compiler.fields": "coordinates d data div dt field grad laplacian norm2 parameter t",
-    "compiler.grid": "Dirichlet Grid NoFlux Periodic",
-    "compiler.nonlinearity": "diffusivity",
+    "compiler.grid": "Boundary Dirichlet Grid NoFlux Periodic Side boundary",
+    "compiler.nonlinearity": "diffusivity named_diffusivity",
     "compiler.parse": "parse",
     "compiler.problem": "PDE gradient_flow",
     "compiler.schemes": "Scheme scheme",
