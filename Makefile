@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/pdeloom demo --out out/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py

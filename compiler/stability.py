@@ -346,14 +346,14 @@ class _Analysis:
         step = "(I − τA(u))u" if self._euler else "R(−τA(w))u, |R| ≤ 1,"
         per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cyclic else ""
         formula = self._formula("norm decrease", bound)
-        proof = f"u⁺ = {step} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per} for τ ≤ {formula}"
+        proof = f"u⁺ = {step} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per} for {_up_to(formula)}"
         broken = None if self._within(tau, limit) else self._growing_state(tau)
         return self._result("norm decrease", "L²", bound, limit, tau, proof, broken)
 
     def _nonexpansive(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
         step = "I − τA'" if self._euler else "R(−τA')"
         formula = self._formula("nonexpansive", bound)
-        proof = f"the Jacobian is {step} with 0 ≤ A' ≤ ρ, so distances do not grow for τ ≤ {formula}"
+        proof = f"the Jacobian is {step} with 0 ≤ A' ≤ ρ, so distances do not grow for {_up_to(formula)}"
         broken = None if self._within(tau, limit) else self._spreading_pair(tau)
         result = self._result("nonexpansive", "L²", bound, limit, tau, proof, broken)
         if result.status == "proved" or bound.rho is None or not self._euler:
@@ -745,6 +745,10 @@ def _radial(
 def _union(a: Range, b: Range) -> Range:
     low, high = (a if a.low < b.low else b), (a if a.high > b.high else b)
     return Range(low.low, high.high, low.symbolic_low, high.symbolic_high, low.where_low)
+
+
+def _up_to(formula: str) -> str:
+    return formula if formula.startswith("every") else f"τ ≤ {formula}"
 
 
 def _short(e: sp.Expr) -> str:

@@ -205,7 +205,7 @@ def main() -> None:
                 lines.append(f"| {name} | {best.layers} | {best.evaluations} | {best.error:.2%} | {best.ms:.1f} |")
             print(lines[-1])
         panel.axhline(TARGET, color="0.7", lw=0.8)
-        panel.set(title=p.name, xlabel="evaluations", ylabel="relative error")
+        panel.set(title=p.name, xlabel="evaluations, or solver iterations", ylabel="relative error")
         lines.append("")
     axes[0].legend(fontsize=6)
 

@@ -1,4 +1,4 @@
-"""Make the zoo importable, and keep torch to two threads so that results do not depend on the machine."""
+"""Make the zoo importable, and keep torch to one thread: tests run in parallel, and results must not depend on the machine."""
 
 import sys
 from pathlib import Path
@@ -6,4 +6,4 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-torch.set_num_threads(2)
+torch.set_num_threads(1)

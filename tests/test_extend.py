@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ def test_the_scheme_of_the_example_is_short():
     tree = ast.parse(FILE.read_text(encoding="utf-8"))
     (scheme,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Ralston"]
     assert scheme.end_lineno - scheme.lineno + 3 <= 25
+
+
+def test_the_docs_page_is_the_file_explained():
+    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    code = FILE.read_text(encoding="utf-8")
+    assert len(blocks) == 3 and all(block in code for block in blocks)
 
 
 def test_everything_works_for_it(example, tmp_path):
