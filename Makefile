@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/pdeloom demo --out out/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py

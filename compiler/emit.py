@@ -245,8 +245,8 @@ class _Emitter:
         return [
             f"tau = {tau}",
             f"tau_max = {limit}",
-            f"rounding = {rounding}",
-            "kept = all(0 <= t <= b * rounding for t, b in zip(tau, tau_max))",
+            *([] if self._open else [f"rounding = {rounding}"]),
+            f"kept = all(0 <= t {self._below} for t, b in zip(tau, tau_max))",
             "kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())",
             *self._frozen_lines(),
             'status = CERTIFICATE["status"] if kept else "unknown"',
@@ -254,6 +254,15 @@ class _Emitter:
             *(['new["notions"] = {CERTIFICATE["notion"]: status}'] if self._has_weights() else []),
             "return {**CERTIFICATE, **new}",
         ]
+
+    @property
+    def _open(self) -> bool:
+        """Does the bound itself not count as stable?"""
+        return self.scheme.interval.open and not self.unlimited
+
+    @property
+    def _below(self) -> str:
+        return "< b" if self._open else "<= b * rounding"
 
     def _frozen_lines(self) -> list[str]:
         """A recurrence over several steps is proved for one operator: weights that differ from step to step lose it."""
@@ -335,10 +344,19 @@ class _Emitter:
         if self.plan is not None:
             zero = f"residual = torch.zeros((), {', '.join(kind)})"
             blocks.append([zero, 'self.register_buffer("residual", residual, persistent=False)', "self.log = None"])
+            check = [
+                "least = 4 * torch.finfo(dtype).eps",
+                "if least * self.gain >= 1:",
+                '    text = f"does not resolve solves with 1 + τρ = {self.gain}"',
+                '    raise ValueError(f"{dtype} {text}; take a finer dtype or a smaller tau")',
+            ]
             if self.plan.solver.tol is not None:
-                text = "tolerance {self.tolerance} is below the precision of {dtype}: 4 eps = {least}"
-                check = ["least = 4 * torch.finfo(dtype).eps", "if self.tolerance < least:"]
-                blocks.append([*check, f'    raise ValueError(f"{text}")'])
+                check += [
+                    "if self.tolerance < least:",
+                    '    text = f"tolerance {self.tolerance} is below the precision of {dtype}"',
+                    '    raise ValueError(f"{text}, 4 eps = {least}; raise tol")',
+                ]
+            blocks.append(check)
         for p in sorted(self.training.parameters, key=str):
             local = self.scalars[p]
             attribute, value = (f"log_{p.name}", f"{local}.log()") if p.is_positive else (f"raw_{p.name}", local)
@@ -352,8 +370,8 @@ class _Emitter:
                 start, value = self.report.tau / bound, "logit_tau = nn.Parameter(tau.logit())"
                 if not 0 < start < 1:
                     raise SchemeError(
-                        f"tau = {self.report.tau:g} is to be trained but starts at its bound {bound:g}, where the "
-                        f"re-parametrisation bound·sigmoid(θ) has no finite θ; start at tau='auto' or below the bound"
+                        f"tau = {self.report.tau:g} is to be trained but starts at or above its bound {bound:g}, where "
+                        f"bound·sigmoid(θ) has no finite θ; start at tau='auto' or below the bound"
                     )
             note = ["# τ as a fraction of its bound"] if bound is not None else []
             shape = self._shape("logit_tau")
@@ -408,7 +426,7 @@ class _Emitter:
             elif self.training.tau:
                 doc, code = (
                     "τ of step k: below its bound for every weight.",
-                    f"{bound} * {self._at_step('logit_tau')}.sigmoid()",
+                    f"{bound} * {self._at_step('logit_tau')}.sigmoid()" + ".clamp(max=0.9999)" * self._open,
                 )
             else:
                 share = self.report.tau / (self._initial_bound() or 1.0)
@@ -469,10 +487,14 @@ class _Emitter:
         lines = ["self.check(u)"]
         if self._order == 2:
             lines += ["velocity = torch.zeros_like(u) if velocity is None else velocity", "self.check(velocity)"]
+            lines += [
+                "if velocity.shape != u.shape:",
+                '    raise ValueError(f"velocity has shape {tuple(velocity.shape)}, u {tuple(u.shape)}")',
+            ]
         lines += self._data_checks()
         lines += [f"{name} = self.extend_{name}({name})" for name in data]
         if self._implicit:
-            lines += ["self.log = [] if history else None", *self._reset()]
+            lines += ["self.log = [] if history else None", "self.residual = torch.zeros_like(self.residual)"]
         many, count = self.memory > 0, self.memory + 1
         if self.start is not None:
             velocity = ", velocity" if self._order == 2 else ""
@@ -488,14 +510,6 @@ class _Emitter:
         if not self._implicit:
             return [*lines, f"return {result}"]
         return [*lines, f"u = {result}", "return (u, self.log) if history else u"]
-
-    def _reset(self) -> list[str]:
-        return [
-            "if torch.compiler.is_compiling():",
-            "    self.residual.zero_()",
-            "else:",
-            "    self.residual = torch.zeros_like(self.residual)",
-        ]
 
     def _functions(self) -> list[dict[str, Any]]:
         """step, and start if the scheme has one of its own."""

@@ -59,6 +59,15 @@ class Value:
     def __add__(self, other: Value) -> Value:
         return self._combine((1, 1), other)
 
+    def __radd__(self, zero: int) -> Value:
+        """What `sum` starts from."""
+        if zero != 0:
+            raise TypeError(f"{zero!r} + f(u): a number cannot be added to a state")
+        return self
+
+    def __pos__(self) -> Value:
+        return self
+
     def __sub__(self, other: Value) -> Value:
         return self._combine((1, -1), other)
 

@@ -62,7 +62,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         for name, valid in (("method", METHODS), ("gradient", GRADIENTS), ("on_failure", FAILURES)):
-            if getattr(self, name) not in valid:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in valid:
                 raise SchemeError(f"Solver({name}={getattr(self, name)!r}): {suggest(str(getattr(self, name)), valid)}")
         for name, least in (("max_iterations", 1), ("iterations", 1), ("memory", 1)):
             value = getattr(self, name)
@@ -78,8 +78,13 @@ class Solver:
                 f"Solver(tol={self.tol!r}): must lie between {least_tol:.2g}, the precision of float64, and 1"
             )
         good = isinstance(self.damping, (int, float)) and not isinstance(self.damping, bool) and 0 < self.damping <= 1
-        if self.damping != "auto" and not good:
+        if not good and not (isinstance(self.damping, str) and self.damping == "auto"):
             raise SchemeError(f"Solver(damping={self.damping!r}): give a number in (0, 1], or 'auto'")
+
+    @property
+    def exact(self) -> bool:
+        """Is a solve that does not converge an error?"""
+        return self.on_failure == "error" and self.iterations is None
 
     @classmethod
     def of(cls, given: Any) -> Solver:
@@ -88,7 +93,7 @@ class Solver:
             return given
         if isinstance(given, str):
             return cls(given)
-        if isinstance(given, dict):
+        if isinstance(given, dict) and all(isinstance(key, str) for key in given):
             return cls(**given)
         raise SchemeError(f"solver={given!r}: give a loom.Solver(…) or one of {', '.join(METHODS)}")
 

@@ -213,11 +213,10 @@ class _Analysis:
         end = factor.real_interval().end
         end = sp.oo if self.scheme.relaxation else None if end == 0 and seen.parts else end
         averages = factor.positivity() if isinstance(factor, OneStep) and not self.scheme.cyclic else sp.S.Zero
-        once = linear or seen.evaluations <= 2 * (self.system.problem.dimension if seen.parts else 1)
         return {
             "norm decrease": end if alike and (seen.one_operator or (linear and one_step)) else None,
             "nonexpansive": end if alike and (seen.one_evaluation or (linear and one_step)) else None,
-            "maximum principle": averages if averages != 0 and once else None,
+            "maximum principle": averages if averages != 0 and (linear or seen.one_operator) else None,
             POWER: end,
         }
 
@@ -239,7 +238,9 @@ class _Analysis:
             )
         if limit != sp.oo:
             return SAFETY * self._at_initial(limit)
-        return 1.0 if bound.rho in (None, 0) else self.scheme.stride * 2 / self._at_initial(bound.rho)
+        if bound.rho in (None, 0):
+            return 1.0
+        return float((self.scheme.stride * 2 / self._at_initial(bound.rho)) ** (1 / self.system.problem.time_order))
 
     def _relaxation(self, frozen: _Bound, allow: bool) -> sp.Expr | None:
         """α: what the user gave, checked, or the smallest stable one, ρ/x."""
@@ -315,8 +316,12 @@ class _Analysis:
     ) -> Result:
         value = None if limit is None else math.inf if limit == sp.oo else self._at_initial(limit)
         assumptions, formula = bound.assumptions, self._formula(notion, bound)
-        if self.scheme.structure.solves:
-            proof += "; a step that is solved inexactly is as stable as its tolerance"
+        seen = self.scheme.structure
+        if seen.solves:
+            assumptions = (*assumptions, "every solve converges to its tolerance, beyond which nothing is claimed")
+        if self._within(tau, limit) and not seen.exact:
+            why = "a solve may stop before it has converged; proved for on_failure='error' without fixed iterations"
+            return Result(notion, "unknown", value, formula, norm, assumptions, Witness(why))
         if self._within(tau, limit):
             return Result(notion, "proved", value, formula, norm, assumptions, Witness(proof))
         if broken is not None:
@@ -387,7 +392,7 @@ class _Analysis:
                 f"for τ/h → 0"
             )
         if self.system.problem.time_order == 2 and result.status != "refuted":
-            notes.append("off the constants, whose mean grows linearly in time as in the PDE")
+            notes.append("off the kernel of A, where states grow linearly in time as in the PDE")
         factor = scheme.amplified(self.system.problem.dimension) if seen.parts else None
         commuting = (
             not isinstance(factor, OneStep)

@@ -40,12 +40,14 @@ def build(source: str, dtype: Any = None, device: Any = None) -> nn.Module:
     dtype = torch.float32 if dtype is None else dtype
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise DeclarationError(f"module(dtype={dtype!r}): give a floating point torch dtype, such as torch.float64")
+    if dtype == torch.float16:
+        raise DeclarationError(
+            "module(dtype=torch.float16): its range is too small; use torch.bfloat16 or torch.float32"
+        )
     try:
         return module_class(source)(dtype=dtype, device=device)
     except ValueError as error:
-        raise SchemeError(
-            f"module(dtype={dtype}): {error}; raise tol, or leave it to the default of the dtype"
-        ) from None
+        raise SchemeError(f"module(dtype={dtype}): {error}") from None
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -161,12 +162,14 @@ class Net:
             "class": self.name,
             "source": _digest(self.source.encode()),
             "weights": _digest(weights),
-            "certificate": module.certificate(),
+            "certificate": _plain(module.certificate()),
         }
         write_atomic(folder / "net.py", self.source)
         write_atomic(folder / "spec.toml", write_toml({**self.spec(), **({"train": train} if train else {})}))
         write_atomic(folder / "weights.safetensors", weights)
-        write_atomic(folder / "certificate.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(
+            folder / "certificate.json", json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         return folder
 
     def report(self, path: str | Path, module: Any = None) -> Path:
@@ -237,7 +240,7 @@ def load(folder: str | Path) -> Saved:
         recomputed = saved.module(dtype=next(iter(state.values())).dtype if state else None).certificate()
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder}/weights.safetensors does not fit the network: {error}") from None
-    if json.loads(json.dumps(recomputed)) != expected["certificate"]:
+    if json.loads(json.dumps(_plain(recomputed))) != expected["certificate"]:
         raise CheckpointError(
             f"{folder}/certificate.json does not hold for the weights beside it; save the network again"
         )
@@ -251,3 +254,12 @@ def from_spec(spec: Spec) -> Net:
 
 def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A certificate for JSON, which has no infinity: it is written "inf"."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return "inf" if value == math.inf else value

@@ -228,12 +228,35 @@ def emitted(tmp_path_factory):
         stem = f"{name}_{kind}_{order}".replace(" ", "_").replace("-", "_")
         (folder / f"{stem}.py").write_text(zoo.network(name, kind, order).source, encoding="utf-8")
         parameters = sorted({"lam", "eps"} & zoo_symbols(name))
-        if name not in ("reaction 2d", "porous 2d", "one-sided flux 1d", "forward-and-backward 2d"):
+        untrainable = ("reaction 2d", "porous 2d", "one-sided flux 1d", "forward-and-backward 2d")
+        if name not in untrainable and kind in ("no-flux", "mixed"):
             net = zoo.network(name, kind, order, tau="auto", trainable=[*parameters, "tau", "stencil"])
             (folder / f"{stem}_trained.py").write_text(net.source, encoding="utf-8")
+    for name in zoo.SCHEMES:
+        for equation, trainable in (
+            ("separable 3d", ()),
+            ("perona-malik 1d", ("lam", "tau")),
+            ("heat 2d", ("stencil",)),
+        ):
+            net = zoo.march(name, equation, tau=0.01, trainable=trainable)
+            stem = f"{name}_{equation}".replace(" ", "_").replace("-", "_")
+            (folder / f"{stem}.py").write_text(net.source, encoding="utf-8")
+    for i, options in enumerate(SOLVERS):
+        net = zoo.march(
+            "backward-euler", "perona-malik 2d", tau=0.01, solver=loom.Solver(**options), trainable=("lam",)
+        )
+        (folder / f"solver_{i}.py").write_text(net.source, encoding="utf-8")
     return folder
 
 
+SOLVERS = [
+    {"method": method, "gradient": gradient, "on_failure": failure}
+    for method in ("fixed-point", "damped", "anderson", "newton-krylov")
+    for gradient, failure in (("implicit", "warn"), ("unrolled", "accept"), ("checkpoint", "error"))
+] + [{"iterations": 5}, {"method": "anderson", "tol": 1e-7, "memory": 2}]
+
+
+@pytest.mark.xdist_group("emitted")
 def test_every_emitted_file_is_formatted_and_clean(emitted):
     """ruff's own defaults, not the project's."""
     ruff = [sys.executable, "-m", "ruff"]
@@ -242,12 +265,13 @@ def test_every_emitted_file_is_formatted_and_clean(emitted):
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+@pytest.mark.xdist_group("emitted")
 def test_emitted_source_needs_torch_alone(emitted):
     for file in emitted.glob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-        assert imported <= {"torch", "torch._C._functorch"}
+        assert imported <= {"torch", "torch._C._functorch", "torch.utils.checkpoint", "warnings"}
 
 
 def test_source_is_the_same_in_every_process_and_hash_seed():

@@ -147,3 +147,49 @@ def test_a_step_that_is_not_made_of_the_four_operations_says_so():
 
     with pytest.raises(loom.SchemeError, match="scalar \\* u"):
         loom.compile(zoo.pde("heat 1d"), scheme=Squares(2))
+
+
+def own(step, **fields):
+    """A scheme with this step, not registered."""
+    body = {"__annotations__": {"steps": "int", "tau": "float | str"}, "tau": "auto", "step": step, **fields}
+    return dataclass(frozen=True)(type("Own", (loom.Scheme,), body))
+
+
+NOT_A_SCHEME = {
+    "tau forgotten": (lambda self, f, u, tau: u + f(u), "multiply f by tau"),
+    "tau squared": (lambda self, f, u, tau: u + tau**2 * f(u), "multiply f by tau"),
+    "no u": (lambda self, f, u, tau: tau * f(u), "constant state"),
+    "a constant": (lambda self, f, u, tau: u + tau * f(u) + 1, "constant state|not made of"),
+    "nothing returned": (lambda self, f, u, tau: None, "returns None"),
+    "a root": (lambda self, f, u, tau: u + sp.sqrt(2) * tau * f(u), "not made of|multiply"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_A_SCHEME)
+def test_what_is_not_a_scheme_is_refused_before_it_is_certified(case):
+    step, why = NOT_A_SCHEME[case]
+    with pytest.raises(loom.SchemeError, match=why):
+        loom.compile(zoo.pde("heat 1d"), scheme=own(step)(steps=1, tau=0.05))
+
+
+def test_sums_of_parts_and_unary_plus_are_allowed():
+    summed = own(lambda self, f, u, tau: +u + tau * sum(part(u) for part in f.split()))
+    net = loom.compile(zoo.pde("separable 2d"), scheme=summed(steps=2, tau=0.05))
+    u, _ = zoo.sample(net)
+    with torch.no_grad():
+        np.testing.assert_allclose(net.module(torch.float64)(u).numpy(), net.reference(u.numpy()), atol=1e-13)
+
+
+def test_no_maximum_principle_for_steps_that_meet_two_operators():
+    """A(0) and A(u): each resolvent averages, their mixture does not."""
+
+    def imex(self, f, u, tau):
+        A = f.frozen(0 * u)
+        return loom.solve(lambda v: v - u - tau * f(u) - tau * A(v - u), u)
+
+    net = loom.compile(zoo.pde("perona-malik 1d"), scheme=own(imex)(steps=1, tau=2.0), unstable="allow")
+    assert net.stability["maximum principle"].status != "proved"
+    u = torch.zeros(1, 1, 32, dtype=torch.float64)
+    u[..., 16:], u[..., 16] = 99.5, 100
+    with torch.no_grad():
+        assert net.module(torch.float64)(u).min() < -1e-3

@@ -319,3 +319,76 @@ def test_functions_of_a_traced_network_solve_their_equation_too():
     module(plain).sum().backward()
     torch.testing.assert_close(jacobian, plain.grad[0], rtol=1e-6, atol=1e-6)
     assert float(module.residual) < 1e-7
+
+
+# --- what a fresh pair of eyes found ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"iterations": 3}, {"on_failure": "warn"}, {"on_failure": "accept"}])
+def test_a_solve_that_may_stop_early_proves_nothing(options):
+    net = network("heat 1d", tau=100.0, method="cg", **options)
+    assert {r.status for r in net.stability} <= {"unknown", "refuted"}
+    assert net.module().certificate()["status"] == "unknown"
+    converged = network("heat 1d", tau=100.0, method="cg").stability["norm decrease"]
+    assert converged.status == "proved" and any("converges" in a for a in converged.assumptions)
+
+
+def test_the_residual_is_known_under_compile_too():
+    module = network("heat 2d", tau=20.0, method="cg", iterations=3).module(torch.float64)
+    u = torch.rand(1, 1, 6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        module(u)
+        eager = float(module.residual)
+        torch.compile(module, fullgraph=True, backend="aot_eager")(u)
+    assert eager > 0.1 and float(module.residual) == pytest.approx(eager)
+
+
+@pytest.mark.parametrize("factor", [1e-24, 1e25, float("nan"), float("inf")])
+def test_states_whose_squares_leave_the_dtype_are_refused(factor):
+    module = network("heat 1d", tau=10.0).module(torch.float32)
+    with pytest.raises(loom.ConvergenceError, match=r"rescale|not finite"):
+        module(torch.rand(1, 1, 16) * factor)
+
+
+def test_empty_batches_and_zero_states_pass():
+    module = network("perona-malik 2d", tau=1.0).module(torch.float64)
+    assert module(torch.zeros(0, 1, 8, 8, dtype=torch.float64)).shape == (0, 1, 8, 8)
+    assert not module(torch.zeros(2, 1, 8, 8, dtype=torch.float64)).any()
+
+
+def test_a_dtype_too_coarse_for_the_solve_is_refused():
+    with pytest.raises(loom.SchemeError, match="finer dtype or a smaller tau"):
+        network("heat 2d", tau=50.0).module(torch.bfloat16)
+    with pytest.raises(loom.DeclarationError, match="bfloat16"):
+        network("heat 2d").module(torch.float16)
+
+
+def test_a_saved_certificate_is_strict_json(tmp_path):
+    import json
+
+    net = network("heat 1d", tau=3.0)
+    net.save(tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    record = json.loads((tmp_path / "certificate.json").read_text(), parse_constant=refuse)
+    assert record["certificate"]["tau_max"] == ["inf"]
+    assert loom.load(tmp_path).net.source == net.source
+
+
+@pytest.mark.parametrize("tau", [1e308, 10**400, np.array([0.1, 0.2]), float("inf")])
+def test_steps_out_of_range_are_typed_errors(tau):
+    with pytest.raises(loom.SchemeError):
+        loom.compile(zoo.pde("heat 1d"), scheme=loom.BackwardEuler(1, tau=tau))
+
+
+@pytest.mark.parametrize("given", [{"method": ["cg"]}, {"damping": np.array([0.1, 0.2])}])
+def test_solver_keywords_of_the_wrong_kind_are_typed_errors(given):
+    with pytest.raises(loom.SchemeError):
+        loom.Solver(**given)
+
+
+def test_anderson_in_bfloat16():
+    u = torch.rand(1, 1, 12, dtype=torch.bfloat16)
+    assert network("odd flux 1d", tau=0.5, method="anderson").module(torch.bfloat16)(u).isfinite().all()

@@ -34,6 +34,9 @@ _NOISE = 1e-13
 """Coefficients given as floats (cos² of FED) leave this much of a term that cancels."""
 
 
+Fraction = tuple[PolyElement, PolyElement]
+
+
 @dataclass(frozen=True)
 class Interval:
     """[0, end] or, if `open`, [0, end); `sharp` if the end is exact."""
@@ -60,21 +63,49 @@ class Eigenvalue:
 
 
 def amplify(scheme: Any, dimension: int) -> OneStep | Recurrence:
-    """Run the scheme on ℚ(z₁, …, z_d), with τ = 1."""
+    """Run the scheme on ℚ(z₁, …, z_d), with τ = 1.
+
+    Raises `SchemeError` if the outcome does not depend on τλ alone (τ²λ for a scheme of second order in time), or if
+    the step does not keep a constant state where f vanishes.
+    """
     names = [f"z{i}" for i in range(dimension)] + ([scheme.relaxation] if scheme.relaxation else [])
     rational = bool(scheme.structure.solves or scheme.relaxation)  # polynomials need no common divisors: much faster
     K = FracField(names, sp.QQ) if rational else PolyRing(names, sp.QQ)
-    gens = list(K.gens)
-    f, one, given = Eigenvalue(gens[:dimension]), K.one, dict(zip(names[dimension:], gens[dimension:], strict=True))
-    if scheme.cyclic:
-        return OneStep(*_fraction(scheme.march(f, one, one, scheme.cycle, **given)[0], K), dimension)
-    if scheme.memory == 0:
-        return OneStep(*_fraction(scheme.step(f, one, one, **given), K), dimension)
-    row = []
-    for i in range(scheme.memory + 1):
-        states = [one if i == j else one * 0 for j in range(scheme.memory + 1)]
-        row.append(_fraction(scheme.step(f, states[0], one, *states[1:], **given), K))
-    return Recurrence(tuple(row), scheme.relaxation)
+
+    def run(tau: int) -> list[Fraction]:
+        """On z/τ and α/τ, so that every τ gives the same."""
+        gens = [g * K(sp.QQ(1, tau**order)) for g in K.gens[:dimension]]
+        own = dict(zip(names[dimension:], (g * K(sp.QQ(1, tau)) for g in K.gens[dimension:]), strict=True))
+        f, one = Eigenvalue(gens), K.one
+        if scheme.cyclic:
+            return [_fraction(scheme.march(f, one, K(tau), scheme.cycle, **own)[0], K)]
+        rows = []
+        for i in range(scheme.memory + 1):
+            states = [one if i == j else one * 0 for j in range(scheme.memory + 1)]
+            rows.append(_fraction(scheme.step(f, states[0], K(tau), *states[1:], **own), K))
+        return rows
+
+    name, order = type(scheme).__name__, scheme.time_orders[0]
+    try:
+        rows = run(1)
+        scaled = run(2)
+    except (TypeError, AttributeError, ValueError, ZeroDivisionError, sp.SympifyError) as error:
+        raise SchemeError(f"{name}.step is not made of f(u), +, -, scalar * u and loom.solve alone: {error}") from error
+    if not all(_equal(a, b) for a, b in zip(rows, scaled, strict=True)):
+        power = "tau²" if order == 2 else "tau"
+        raise SchemeError(
+            f"{name}.step must multiply f by {power} throughout: on u' = λu it is no function of τλ alone"
+        )
+    at_rest = {n: int(n == scheme.relaxation) for n in names}
+    total = sum(float(N.as_expr().subs(at_rest) / D.as_expr().subs(at_rest)) for N, D in rows)
+    if abs(total - 1) > 1e-9:
+        raise SchemeError(f"{name}.step does not keep a constant state where f = 0: it multiplies it by {total:.6g}")
+    return Recurrence(tuple(rows), scheme.relaxation) if len(rows) > 1 else OneStep(*rows[0], dimension)
+
+
+def _equal(a: Fraction, b: Fraction) -> bool:
+    scale = max(abs(float(c)) for c in (a[0] * b[1]).coeffs() or [1])
+    return all(abs(float(c)) <= _NOISE * scale for c in (a[0] * b[1] - b[0] * a[1]).coeffs())
 
 
 def _fraction(R: Any, K: Any) -> tuple[PolyElement, PolyElement]:

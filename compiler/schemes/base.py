@@ -69,6 +69,8 @@ class Scheme:
             value = getattr(self, f.name)
             if hasattr(value, "item") and not getattr(value, "shape", None):  # NumPy scalars are as good as Python's
                 object.__setattr__(self, f.name, value.item())
+            elif getattr(value, "shape", None) or (isinstance(value, (list, set, dict)) and f.name != "solver"):
+                raise SchemeError(f"{type(self).__name__}({f.name}={value!r}): give one value, not an array or a list")
             if f.name == "solver":
                 object.__setattr__(self, f.name, Solver.of(value))
         for name in ("steps", "cycles", "length", "stages"):
@@ -87,12 +89,12 @@ class Scheme:
     def _positive(self, name: str, wanted: str) -> None:
         value = getattr(self, name)
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not 0 < value < float("inf"):
+        if not good or not 0 < value < 1e30:
             raise SchemeError(f"{type(self).__name__}({name}={value!r}): {name} must be {wanted}")
 
     def _choice(self, name: str, valid: Sequence[Any]) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or value not in valid:
+        if isinstance(value, (bool, float)) or value not in valid:
             raise SchemeError(f"{type(self).__name__}({name}={value!r}): valid: {', '.join(map(str, valid))}")
 
     # --- what a scheme defines ------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def scheme(name: str) -> Callable[[S], S]:
     def register(cls: S) -> S:
         if not (isinstance(cls, type) and issubclass(cls, Scheme)):
             raise SchemeError(f"@scheme({name!r}): {cls!r} must be a class that inherits from loom.Scheme")
-        if not is_dataclass(cls):
+        if not is_dataclass(cls) or not cls.__dataclass_params__.frozen:
             raise SchemeError(f"@scheme({name!r}): put @dataclass(frozen=True) on {cls.__name__}, below @scheme")
         cls.name = name
         SCHEMES.add(name, cls, cls)

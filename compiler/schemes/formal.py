@@ -32,6 +32,8 @@ class Structure:
     """For every solve the factor c, a multiple of τ, of its residual v − … − c f(v)."""
     arguments: dict[sp.Expr, sp.Expr] = field(default_factory=dict)
     """What f was applied to, by the symbol it gave."""
+    exact: bool = True
+    """Is a solve that does not converge an error?"""
     frozen: bool = False
     parts: bool = False
     """Was f split along the axes?"""
@@ -62,6 +64,9 @@ class Formal:
 
     __radd__ = __add__
 
+    def __pos__(self) -> Formal:
+        return self
+
     def __neg__(self) -> Formal:
         return self.__mul__(-1)
 
@@ -81,6 +86,7 @@ class Formal:
 
     def solve_for(self, residual: Callable[[Formal], Formal], solver: Any) -> Formal:
         self.seen.solves += 1
+        self.seen.exact = self.seen.exact and solver.exact
         v = Formal(sp.Dummy("v"), self.seen)
         R = residual(v).expr
         values = [k for k, argument in self.seen.arguments.items() if v.expr in argument.free_symbols]
@@ -119,8 +125,10 @@ def structure(scheme: Any, dimension: int = 2) -> Structure:
     if scheme.relaxation is not None:
         given[scheme.relaxation] = sp.Symbol(scheme.relaxation)
     try:
-        scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
-    except (TypeError, AttributeError, sp.SympifyError) as error:
+        new = scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
+        if not isinstance(new, Formal):
+            raise TypeError(f"it returns {new!r}")
+    except (TypeError, AttributeError, ValueError, sp.SympifyError) as error:
         raise SchemeError(
             f"{type(scheme).__name__}.step is not made of f(u), +, -, scalar * u and loom.solve alone: {error}"
         ) from error
