@@ -489,7 +489,8 @@ class _Emitter:
             lines += ["velocity = torch.zeros_like(u) if velocity is None else velocity", "self.check(velocity)"]
             lines += [
                 "if velocity.shape != u.shape:",
-                '    raise ValueError(f"velocity has shape {tuple(velocity.shape)}, u {tuple(u.shape)}")',
+                "    shapes = tuple(velocity.shape), tuple(u.shape)",
+                '    raise ValueError("velocity has shape {}, u {}".format(*shapes))',
             ]
         lines += self._data_checks()
         lines += [f"{name} = self.extend_{name}({name})" for name in data]

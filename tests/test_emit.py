@@ -225,6 +225,8 @@ def test_golden_files(file):
 def emitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emitted")
     for name, kind, order in CASES:
+        if order == 4 and kind in ("dirichlet", "periodic"):
+            continue
         stem = f"{name}_{kind}_{order}".replace(" ", "_").replace("-", "_")
         (folder / f"{stem}.py").write_text(zoo.network(name, kind, order).source, encoding="utf-8")
         parameters = sorted({"lam", "eps"} & zoo_symbols(name))
