@@ -35,7 +35,7 @@ from .passes import optimise
 from .problem import PDE, FluxTerm, Problem, canonical
 from .reference import Reference
 from .schemes import SCHEMES, Scheme
-from .stability import Report, analyse, learned_norms, norm_symbol
+from .stability import Report, analyse
 
 
 def version() -> str:
@@ -65,14 +65,7 @@ class Compiled:
 
     def reference(self) -> Reference:
         values = {p.name: p.value for p in self.problem.parameters}
-        fixed = {}
-        if self.report.relaxation is not None:
-            symbols = {norm_symbol(label): norm for label, norm in learned_norms(self.system).items()}
-            alpha = self.report.relaxation.xreplace(symbols)
-            fixed[str(self.scheme.relaxation)] = float(
-                alpha.xreplace({p: sp.Float(p.value, 17) for p in self.problem.parameters})
-            )
-        return Reference(self.system, self.scheme, self.report.tau, values, fixed)
+        return Reference(self.system, self.scheme, self.report.tau, values, self.report.own)
 
 
 def compile_pde(
@@ -106,8 +99,7 @@ def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> n
     builder = Builder(system.axes, secants)
     name = str(system.problem.unknown.func)
     old = [system.state(builder, name + "_old" * i) for i in range(scheme.memory + 1)]
-    names = [*scheme.schedule(), *([scheme.relaxation] if scheme.relaxation else [])]
-    own = {n: sp.Symbol(n, positive=True) for n in names}
+    own = {n: sp.Symbol(n, positive=True) for n in scheme.own}
     new = scheme.step(system.right_hand_side(builder), old[0], TAU, *old[1:], **own)
     return builder.finish(new.name)
 

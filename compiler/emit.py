@@ -26,7 +26,8 @@ from .layout import Layout, continuation, plan, slices
 from .ops import Input
 from .printing import literal, torch_code
 from .schemes import Scheme
-from .stability import Report, norm_symbol, own_stencils
+from .solve import TOLERANCES
+from .stability import Report, labels, norm_symbol, own_stencils
 from .statements import LINE, Body, Vocabulary, assign, call, concatenate
 
 TAU = sp.Symbol("tau", positive=True)
@@ -107,8 +108,7 @@ class _Emitter:
 
     def _own_symbols(self) -> list[sp.Symbol]:
         """The scheme's own scalars: scheduled coefficients and the relaxation coefficient."""
-        names = [*self.scheme.schedule(), *([self.scheme.relaxation] if self.scheme.relaxation else [])]
-        return [sp.Symbol(n, positive=True) for n in names]
+        return [sp.Symbol(n, positive=True) for n in self.scheme.own]
 
     def source(self) -> str:
         d = self.problem.dimension
@@ -195,20 +195,10 @@ class _Emitter:
         return "layer" if self.cyclic else "step"
 
     def _block(self) -> str:
-        flux_forms = []
-        for flux in self.system.fluxes:
-            for i in range(len(flux.own)):
-                K = f"K_{self.system._subscript(flux.term.operator, i)}"
-                flux_forms.append(self._form(flux, K))
-        terms = " + ".join(dict.fromkeys(flux_forms))
+        forms = [self._form(flux, K) for flux in self.system.fluxes for K in labels(self.system, flux)]
         reaction = "" if self.problem.pointwise == 0 else f" − ({notation.show(self.problem.pointwise)})"
-        block = f"u − τ [{terms}{reaction}]"
-        return block if self.scheme.structure.evaluations == 1 and self._residual else f"f(u) = −[{terms}{reaction}]"
-
-    @property
-    def _residual(self) -> bool:
-        """Is a step u + τf(u)?"""
-        return not self.memory and not self.cyclic and not self.plan and self.scheme.layers > 0
+        terms = " + ".join(dict.fromkeys(forms)) + reaction
+        return f"u − τ [{terms}]" if self.scheme.euler else f"f(u) = −[{terms}]"
 
     def _form(self, flux: Any, K: str) -> str:
         kappa = "" if flux.term.kappa == 1 else f"{notation.show(flux.term.kappa)} "
@@ -307,7 +297,7 @@ class _Emitter:
             solver = self.plan.solver
             tol = None if solver.tol is None else literal(solver.tol)
             lines += [
-                f"tolerance = {tol}  # relative residual; None: 1e-10, 1e-5 or 1e-2 by dtype",
+                f"tolerance = {tol}  # relative residual; None: the default of the dtype",
                 f"most = {solver.iterations or solver.max_iterations}  # iterations",
                 f"unrolled = {self.plan.unrolled}  # iterations of a traced network",
                 f"gain = {literal(float(f'{self.plan.gain:.4g}'))}  # 1 + τρ: what rounding is magnified by",
@@ -409,15 +399,16 @@ class _Emitter:
             total = " + ".join(f"{o.l1} * w[{i}].abs()" for i, o in enumerate(K.orbits()))
             lines = [f"w = {self._at_step(label)}", *assign("bound", total, LINE - 8), "return bound**2"]
             add(f"norm2_{label}", f"A bound on the squared norm of {label}: the squared sum of its taps.", *lines)
-        if self.rho_moves and (self._bound_moves() or self._relaxes):
-            self._add_spectral_bound(add)
+        if self._bound_moves():
+            doc = "The bound ρ on the spectrum of −f for the weights of step k."
+            self._add_expression(add, "rho", doc, self.report.spectral_bound)
         if self._bound_moves() and self._bound_code() is not None:
             ratio = f"{literal(float(self.report.limit or 2))} / self.rho(k).clamp(min=1e-12)"
             ratio = f"({ratio}).sqrt()" if self._order == 2 else ratio
             add("tau_max", f"The bound of {self.report.governing} for the weights of step k.", f"return {ratio}")
         if self._relaxes:
-            part = f"self.rho(k) / {literal(float(self.scheme.interval.end))}"
-            add(self._relaxation_name, "The smallest stable relaxation for the weights of step k.", f"return {part}")
+            doc = "The smallest stable relaxation for the weights of step k."
+            self._add_expression(add, self._relaxation_name, doc, self.report.relaxation)
         if self.moving:
             bound = "self.tau_max(k)" if self._bound_moves() else "self.tau_bound"
             if self._bound_code() is None or self.unlimited:
@@ -437,24 +428,20 @@ class _Emitter:
     @property
     def _relaxes(self) -> bool:
         """Does the relaxation coefficient move with the weights?"""
-        return self.report.relaxation is not None and bool(self.report.relaxation.free_symbols) and self.rho_moves
+        return self.report.relaxation is not None and bool(self.report.relaxation.free_symbols)
 
     @property
     def _relaxation_name(self) -> str:
         return self.scalars[sp.Symbol(str(self.scheme.relaxation), positive=True)]
 
-    def _add_spectral_bound(self, add: Any) -> None:
-        rho = self.report.spectral_bound
-        assert rho is not None
-        lines = [
-            f"{self.scalars[p]} = self.get_{p.name}(k)"
-            for p in sorted(rho.free_symbols & self.training.parameters, key=str)
-        ]
-        lines += [
-            f"norm2_{label} = self.norm2_{label}(k)" for label in self.learned if norm_symbol(label) in rho.free_symbols
-        ]
-        code = assign("rho", torch_code(rho, self.scalars), LINE - 8)
-        add("rho", "The bound ρ on the spectrum of −f for the weights of step k.", *lines, *code, "return rho")
+    def _add_expression(self, add: Any, name: str, doc: str, e: sp.Expr) -> None:
+        """A method that evaluates an expression in trained parameters and norms of trained stencils."""
+        trained = sorted(e.free_symbols & self.training.parameters, key=str)
+        lines = [f"{self.scalars[p]} = self.get_{p.name}(k)" for p in trained]
+        norms = [label for label in self.learned if norm_symbol(label) in e.free_symbols]
+        lines += [f"norm2_{label} = self.norm2_{label}(k)" for label in norms]
+        code = assign(name, torch_code(e, self.scalars), LINE - 8)
+        add(name, doc, *lines, *code, f"return {name}")
 
     # --- forward and the functions it calls -----------------------------------------------------------------
 
@@ -519,7 +506,7 @@ class _Emitter:
         kind = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
         inputs = self._states(self.step)
         ring = "`state` carries its ghost ring, and so does the result."
-        block = "One block" if self._residual else "One layer"
+        block = "One block" if self.scheme.euler else "One layer"
         doc = [f"{block}: {self._what()}.", "", ring]
         if self._implicit:
             doc[-1:] = ["The input of the recurrence is the old state, its hidden state the new one.", ring]
@@ -555,7 +542,7 @@ class _Emitter:
         return functions
 
     def _what(self) -> str:
-        return self._block() if self._residual and self.scheme.structure.evaluations == 1 else self._formula
+        return self._block() if self.scheme.euler else self._formula
 
     def _states(self, body: Body) -> list[str]:
         graph = body.graph
@@ -600,7 +587,6 @@ class _Emitter:
         ops = [op for _, op in body.graph.nodes(data="op")]
         read = {s for op in ops if getattr(op, "label", "") not in self.learned for s in op.scalars}
         lines = []
-        own = {s.name for s in self._own_symbols()}
         for symbol in sorted(read, key=str):
             name = self.scalars[symbol]
             if symbol == TAU:
@@ -609,18 +595,13 @@ class _Emitter:
                 lines.append(f"{name} = self.get_{symbol.name}(k)")
             elif symbol.name in self.scheme.schedule() and not isinstance(symbol, Parameter):
                 lines.append(f"{name} = self.{name}[k % self.length]")
-            elif symbol.name in own and not isinstance(symbol, Parameter):
-                relaxation = self.report.relaxation
-                assert relaxation is not None
-                value = f"self.{name}(k)" if self._relaxes else literal(self._number(relaxation))
+            elif symbol.name == self.scheme.relaxation and not isinstance(symbol, Parameter):
+                value = f"self.{name}(k)" if self._relaxes else literal(self.report.own[symbol.name])
                 lines.append(f"{name} = {value}")
             else:
                 lines.append(f"{name} = {literal(symbol.value)}")
         labels = {getattr(op, "label", "") for op in ops}
         return lines + [f"w_{label} = {self._at_step(label)}" for label in self.learned if label in labels]
-
-    def _number(self, e: sp.Expr) -> float:
-        return float(e.xreplace({p: sp.Float(p.value, 17) for p in self.problem.parameters}))
 
     def _tensor_scalars(self) -> set[str]:
         names = {self.scalars[p] for p in self.training.parameters} | ({"tau"} if self.moving else set())
@@ -684,6 +665,8 @@ class _Emitter:
             "memory": solver.memory,
             "krylov": p.method in krylov and not solver.iterations,
             "fixed": solver.iterations is not None,
+            "tolerances": ", ".join(f"torch.{name}: {tol:g}" for name, tol in TOLERANCES.items()),
+            "coarsest": f"{max(TOLERANCES.values()):g}",
             "limit": "0" if solver.iterations else "tolerance",
             "failure": solver.on_failure,
             "failed": _wrapped(failed),

@@ -6,7 +6,7 @@ from . import notation
 from .discretise import SemiDiscrete
 from .implicit import Plan
 from .schemes import Scheme
-from .stability import own_stencils
+from .stability import labels
 
 
 def explain(name: str, system: SemiDiscrete, scheme: Scheme, plan: Plan | None) -> str:
@@ -37,18 +37,17 @@ def _skips(system: SemiDiscrete, scheme: Scheme) -> list[tuple[str, str]]:
 
 def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
     axes, u = tuple(axis.name for axis in system.axes), str(system.problem.unknown.func)
-    labels = dict.fromkeys(label for label, _ in own_stencils(system))
-    rows, activations = [], []
+    convolutions, activations = {}, {}
     for flux in system.fluxes:
-        term, g = flux.term, flux.term.diffusivity
-        for i in range(len(flux.own)):
-            D = notation.show_operator(term.operator, axes)
-            rows.append((f"K_{system._subscript(term.operator, i)}", f"convolution: the derivative {D}"))
-        shown = notation.show_term(term.flux if g is None or term.linear else g, term.slots, axes, u)
-        kind = "the flux Φ" if g is None or term.linear else "the flux Φ(s) = g·s with the diffusivity g"
-        activations.append(("flux", f"activation: {kind} = {shown}"))
-    rows = [*dict.fromkeys(rows), *dict.fromkeys(activations)]
-    rows += [(f"{label}*", "transposed convolution, same weights: minus the divergence") for label in labels]
+        term = flux.term
+        for label in labels(system, flux):
+            convolutions[label] = f"convolution: the derivative {notation.show_operator(term.operator, axes)}"
+        nonlinear = term.diffusivity is not None and not term.linear
+        kind = "the flux Φ(s) = g·s with the diffusivity g" if nonlinear else "the flux Φ"
+        shown = notation.show_term(term.diffusivity if nonlinear else term.flux, term.slots, axes, u)
+        activations[f"activation: {kind} = {shown}"] = "flux"
+    rows = [*convolutions.items(), *((block, text) for text, block in activations.items())]
+    rows += [(f"{label}*", "transposed convolution, same weights: minus the divergence") for label in convolutions]
     if system.problem.pointwise != 0:
         rows.append(("reaction", f"pointwise: {notation.show(system.problem.pointwise)}"))
     return rows

@@ -59,11 +59,7 @@ def boundary(name: str) -> Callable[[B], B]:
     """
 
     def register(cls: B) -> B:
-        if not (isinstance(cls, type) and issubclass(cls, Boundary)):
-            raise BoundaryError(f"@boundary({name!r}): {cls!r} must be a class that inherits from loom.Boundary")
-        cls.name = name
-        BOUNDARIES.add(name, cls, cls)
-        cls.__init__ = strict(cls.__init__)  # type: ignore[method-assign]
+        BOUNDARIES.register(name, cls, Boundary)
         return cls
 
     return register

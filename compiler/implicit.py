@@ -15,9 +15,10 @@ What cannot work is refused with the bound and a method that would.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import networkx as nx
+import sympy as sp
 
 from .discretise import SemiDiscrete
 from .errors import SchemeError
@@ -25,10 +26,9 @@ from .grid import Axis
 from .layout import offsets
 from .ops import AdjointStencil, Solve, Stencil
 from .schemes import Scheme
-from .solve import Solver
+from .solve import TOLERANCES, Solver
 from .stability import Report
 
-_KRYLOV = {"cg", "bicgstab"}
 _LONGEST = 200
 """No traced network unrolls more iterations than this."""
 
@@ -37,150 +37,174 @@ _LONGEST = 200
 class Plan:
     """A method that fits, and its constants.
 
-    `inner` is the Krylov method inside Newton's and for the adjoint equation, `dims` the axis of every Thomas solve,
-    `unrolled` how many iterations a traced network has, `gain` = 1 + τρ what rounding is magnified by, `linear` says
-    whether the residual is; `secant` is the Krylov method for the secant steps of a Newton method whose Jacobian may be
-    indefinite.
+    `inner` is the Krylov method inside Newton's and for the adjoint equation, `secant` the one for secant steps of
+    Newton's method where the Jacobian may be indefinite, `dims` the axis of every Thomas solve; a traced network has
+    `unrolled` iterations, and `unrolled_inner` in each of Newton's; `gain` = 1 + τρ is what rounding is magnified by.
     """
 
     solver: Solver
     method: str
-    linear: bool
     inner: str
-    unrolled: int
-    unrolled_inner: int
-    gain: float
-    damping: float
     secant: str | None
     dims: dict[str, int] | None
+    damping: float
+    gain: float
+    unrolled: int
+    unrolled_inner: int
+
+
+@dataclass(frozen=True)
+class _Residual:
+    """What is known of v − … − τf(v): bounds low ≤ J ≤ high on its Jacobian, where there are some."""
+
+    linear: bool
+    axes: dict[str, int | None]
+    asymmetry: str
+    tau: float
+    spectrum: tuple[float, float] | None
+
+    @property
+    def low(self) -> float:
+        return 1.0 if self.spectrum is None else 1 + self.tau * self.spectrum[0]
+
+    @property
+    def high(self) -> float:
+        return 10.0 if self.spectrum is None else 1 + self.tau * self.spectrum[1]
+
+    @property
+    def definite(self) -> bool:
+        return not self.asymmetry and self.spectrum is not None and self.spectrum[0] >= 0
+
+    @property
+    def tridiagonal(self) -> bool:
+        return self.linear and all(axis is not None for axis in self.axes.values())
 
 
 def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report: Report) -> Plan | None:
     """The plan of all solves in a graph; None if there are none.
 
-    Raises `SchemeError` for a method that cannot solve this residual.
+    Raises `SchemeError` for a method that cannot solve this residual, and for solves that ask for different solvers.
     """
-    solves = [(name, node["op"], node["args"]) for name, node in graph.nodes.items() if isinstance(node["op"], Solve)]
+    solves = {name: node for name, node in graph.nodes.items() if isinstance(node["op"], Solve)}
     if not solves:
         return None
-    solver = solves[0][1].solver
-    linear = all(_linear(graph, arguments) for _, _, arguments in solves)
-    dims = {name: _axis(graph, arguments) for name, _, arguments in solves} if linear else {}
-    tridiagonal = bool(dims) and all(a is not None for a in dims.values())
-    seen = scheme.structured(system.problem.dimension)
-    operator = report.operator
-    spectrum = operator.frozen if seen.frozen else operator.jacobian
-    asymmetry = "" if seen.frozen else operator.asymmetry
-    definite = not asymmetry and spectrum is not None and spectrum[0] >= 0
-    tau = max(float(c.subs("tau", report.tau)) for c in seen.implicit)
-    gain = 1 + tau * spectrum[1] if spectrum is not None else 10.0
+    solver, *others = dict.fromkeys(node["op"].solver for node in solves.values())
+    if others:
+        raise SchemeError(
+            f"{type(scheme).__name__} solves with {solver} and with {others[0]}; give all solves one solver"
+        )
+    seen, operator = scheme.structured(system.problem.dimension), report.operator
+    R = _Residual(
+        linear=all(_linear(graph, node["args"]) for node in solves.values()),
+        axes={name: _axis(graph, node["args"]) for name, node in solves.items()},
+        asymmetry="" if seen.frozen else operator.asymmetry,
+        tau=_implicit_step(scheme, seen.implicit, report),
+        spectrum=operator.frozen if seen.frozen else operator.jacobian,
+    )
     method = solver.method
     if method == "auto":
-        method = "thomas" if tridiagonal else "cg" if definite else "bicgstab"
-        method = method if linear else "newton-krylov"
-    _check(method, linear, tridiagonal, asymmetry, definite, tau, spectrum)
-    plan = Plan(
+        linear = "thomas" if R.tridiagonal else "cg" if R.definite else "bicgstab"
+        method = linear if R.linear else "newton-krylov"
+    _check(method, R)
+    damping = _damping(solver, method, R)
+    secants = method == "newton-krylov" and all(len(node["args"]) > 5 for node in solves.values())
+    energy = operator.frozen is not None and operator.frozen[0] >= 0
+    offset = len(system.axes)
+    return Plan(
         solver=solver,
         method=method,
-        linear=linear,
-        inner="cg" if definite else "bicgstab",
-        unrolled=0,
-        unrolled_inner=0,
-        gain=gain,
-        damping=1.0,
-        secant=("cg" if operator.frozen and operator.frozen[0] >= 0 else "bicgstab")
-        if method == "newton-krylov" and not linear and len(solves[0][2]) > 5
-        else None,
-        dims={name: a - len(system.axes) for name, a in dims.items()} if method == "thomas" else None,  # type: ignore[operator]
+        inner="cg" if R.definite else "bicgstab",
+        secant=("cg" if energy else "bicgstab") if secants and not R.linear else None,
+        dims={name: a - offset for name, a in R.axes.items() if a is not None} if method == "thomas" else None,
+        damping=damping,
+        gain=R.high,
+        unrolled=_iterations(solver, method, damping, R),
+        unrolled_inner=_krylov_count(R, 1e-3),
     )
-    if method == "damped":
-        plan = replace(plan, damping=_damping(solver, tau, spectrum))
-    if method == "anderson":
-        best = 1.0 if spectrum is None else 2 / (max(1 + tau * spectrum[0], 0.1) + 1 + tau * spectrum[1])
-        plan = replace(plan, damping=best if solver.damping == "auto" else float(solver.damping))
-    return _counted(plan, tau, spectrum)
 
 
-def _check(
-    method: str,
-    linear: bool,
-    tridiagonal: bool,
-    asymmetry: str,
-    definite: bool,
-    tau: float,
-    spectrum: tuple[float, float] | None,
-) -> None:
-    if method in _KRYLOV | {"thomas"} and not linear:
+def _implicit_step(scheme: Scheme, factors: list[sp.Expr], report: Report) -> float:
+    """The largest factor c of a residual v − … − c f(v), over all solves and all layers of a cycle."""
+    known = {sp.Symbol("tau"): report.tau, **{sp.Symbol(name): value for name, value in report.own.items()}}
+    layers = [{sp.Symbol(n): c for n, c in scheme.coefficients(k).items()} for k in range(scheme.cycle)]
+    return max(float(c.xreplace(known | layer)) for c in factors for layer in layers)
+
+
+def _check(method: str, R: _Residual) -> None:
+    if method in ("cg", "bicgstab", "thomas") and not R.linear:
         raise SchemeError(
             f"solver={method!r} solves linear systems, and this residual is nonlinear; use solver='newton-krylov', or "
             f"the semi-implicit scheme, whose systems are linear"
         )
-    if method == "thomas" and not tridiagonal:
+    if method == "thomas" and not R.tridiagonal:
         raise SchemeError(
             "solver='thomas' needs a residual that couples neighbours along one axis that is not periodic; use "
             "solver='cg', or split the axes with AOS or ADI"
         )
-    if method == "cg" and not definite:
-        why = asymmetry or (
-            "no bound on its spectrum is known"
-            if spectrum is None
-            else f"its spectrum reaches down to {1 + tau * spectrum[0]:.4g}"
-        )
+    if method == "cg" and not R.definite:
+        unknown = "no bound on its spectrum is known" if R.spectrum is None else ""
         raise SchemeError(
-            f"solver='cg' needs a symmetric positive definite operator, and this one is not known to be ({why}); use "
-            f"solver='bicgstab' or 'newton-krylov'"
+            f"solver='cg' needs a symmetric positive definite operator, and this one is not known to be "
+            f"({R.asymmetry or unknown or f'its spectrum reaches down to {R.low:.4g}'}); use solver='bicgstab' or "
+            f"'newton-krylov'"
         )
     if method == "fixed-point":
-        if spectrum is None:
+        if R.spectrum is None:
             raise SchemeError(
                 "solver='fixed-point' needs a bound on the slope of the flux, and none is known; use "
                 "solver='newton-krylov'"
             )
-        steepest = max(-spectrum[0], spectrum[1])
-        if tau * steepest >= 1:
+        steepest = max(-R.spectrum[0], R.spectrum[1])
+        if R.tau * steepest >= 1:
             raise SchemeError(
                 f"solver='fixed-point' contracts only for tau < {1 / steepest:.6g} = 1/(sup|Φ'|·‖K‖²), and the "
-                f"implicit part has tau = {tau:.6g}; lower tau, or use solver='newton-krylov', 'anderson' or 'damped'"
+                f"implicit part has tau = {R.tau:.6g}; lower tau, or use solver='newton-krylov', 'anderson' or 'damped'"
             )
 
 
-def _damping(solver: Solver, tau: float, spectrum: tuple[float, float] | None) -> float:
-    if spectrum is None:
-        if solver.damping == "auto":
-            raise SchemeError(
-                "solver='damped' needs a bound on the slope of the flux to choose ω, and none is known; give "
-                "damping=…, or use solver='newton-krylov'"
-            )
+def _damping(solver: Solver, method: str, R: _Residual) -> float:
+    """ω of the damped fixed point and of Anderson's: 2/(low + high) unless the user chose."""
+    if solver.damping != "auto" and (R.spectrum is None or method == "anderson"):
         return float(solver.damping)
-    low, high = 1 + tau * spectrum[0], 1 + tau * spectrum[1]
-    if low <= 0:
+    if method == "anderson":
+        return 1.0 if R.spectrum is None else 2 / (max(R.low, 0.1) + R.high)
+    if method != "damped":
+        return 1.0
+    if R.spectrum is None:
         raise SchemeError(
-            f"solver='damped' needs a Jacobian with positive spectrum, and this one reaches down to {low:.4g}; lower "
-            f"tau below {1 / -spectrum[0]:.6g}, or use solver='newton-krylov'"
+            "solver='damped' needs a bound on the slope of the flux to choose ω, and none is known; give damping=…, or "
+            "use solver='newton-krylov'"
         )
-    omega = 2 / (low + high) if solver.damping == "auto" else float(solver.damping)
-    if omega * high >= 2:
+    if R.low <= 0:
         raise SchemeError(
-            f"Solver('damped', damping={omega:g}) contracts only for damping < {2 / high:.6g} = 2/(1 + τρ); lower it, "
-            f"or use damping='auto'"
+            f"solver='damped' needs a Jacobian with positive spectrum, and this one reaches down to {R.low:.4g}; lower "
+            f"tau below {1 / -R.spectrum[0]:.6g}, or use solver='newton-krylov'"
+        )
+    omega = 2 / (R.low + R.high) if solver.damping == "auto" else float(solver.damping)
+    if omega * R.high >= 2:
+        raise SchemeError(
+            f"Solver('damped', damping={omega:g}) contracts only for damping < {2 / R.high:.6g} = 2/(1 + τρ); lower "
+            f"it, or use damping='auto'"
         )
     return omega
 
 
-def _counted(plan: Plan, tau: float, spectrum: tuple[float, float] | None) -> Plan:
+def _iterations(solver: Solver, method: str, damping: float, R: _Residual) -> int:
     """How many iterations a traced network needs for the tolerance of float64, from the contraction factors."""
-    tol = plan.solver.tol or 1e-10
-    low, high = (1 + tau * s for s in spectrum) if spectrum is not None else (1.0, 100.0)
-    krylov = _krylov_count(high / max(low, 0.05), tol)
-    inner = _krylov_count(high / max(low, 0.05), 1e-3)
-    factor = max(abs(1 - plan.damping * low), abs(1 - plan.damping * high))
-    linear_rate = math.ceil(math.log(tol) / math.log(factor)) if 0 < factor < 1 else _LONGEST
-    count = {"fixed-point": linear_rate, "damped": linear_rate, "thomas": 2, "newton-krylov": 5, "anderson": 3 * krylov}
-    unrolled = plan.solver.iterations or min(count.get(plan.method, krylov), _LONGEST, plan.solver.max_iterations)
-    return replace(plan, unrolled=unrolled, unrolled_inner=inner)
+    if solver.iterations:
+        return solver.iterations
+    tol = solver.tol or TOLERANCES["float64"]
+    if method in ("fixed-point", "damped"):
+        factor = max(abs(1 - damping * R.low), abs(1 - damping * R.high))
+        count = math.ceil(math.log(tol) / math.log(factor)) if 0 < factor < 1 else _LONGEST
+    else:
+        krylov = _krylov_count(R, tol)
+        count = {"thomas": 2, "newton-krylov": 5, "anderson": 3 * krylov}.get(method, krylov)
+    return min(count, _LONGEST, solver.max_iterations)
 
 
-def _krylov_count(condition: float, tol: float) -> int:
+def _krylov_count(R: _Residual, tol: float) -> int:
+    condition = R.high / max(R.low, 0.05)
     return min(max(2, math.ceil(math.sqrt(condition) / 2 * math.log(2 / tol))), _LONGEST)
 
 

@@ -9,8 +9,7 @@
     u, f         Input               the state, an earlier state, a data field, the unknown of a solve
 
 A value has a `Place`: where it lies (location) and how it continues beyond the boundary (parity). Its array
-holds the closed domain, mirror planes included. How an op is printed is the business of its macro, which
-carries the op's `kind` in templates/torch/ops.py.j2.
+holds the closed domain, mirror planes included. How an op is printed is the business of statements.py.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ class Reference:
         started: tuple[np.ndarray, ...] = ()
         if self.system.problem.time_order == 2:
             given = np.zeros(np.shape(u0)) if velocity is None else _real(velocity, "velocity")
-            started = (self._closed(np.broadcast_to(given, np.shape(u0)), odd=True),)
+            if given.shape != np.shape(u0):
+                raise DataError(f"velocity has shape {given.shape}, u {np.shape(u0)}; give it one value per node")
+            started = (self._closed(given, odd=True),)
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from .errors import PdeloomError, suggest
+from .errors import PdeloomError, strict, suggest
 
 T = TypeVar("T")
 GROUP = "pdeloom.extensions"
@@ -33,6 +33,13 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._names.get(name, origin) != origin:
             raise self.error(f"the name {name!r} of a {self.kind} is taken by {self._names[name]}; choose another")
         self._things[name], self._names[name] = thing, origin
+
+    def register(self, name: str, cls: Any, base: type) -> None:
+        """Register a class that inherits from `base`; unknown keywords become errors."""
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise self.error(f"{self.kind} {name!r}: {cls!r} must be a class that inherits from loom.{base.__name__}")
+        self.add(name, cls, cls)  # type: ignore[arg-type]
+        cls.name, cls.__init__ = name, strict(cls.__init__)  # type: ignore[attr-defined, method-assign]
 
     def __getitem__(self, name: str) -> T:
         if name not in self._things:

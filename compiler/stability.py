@@ -17,8 +17,9 @@ input on which the network itself was seen to break the claim; what is neither p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,8 @@ class Report:
     """ρ·τ_maxᵐ for the governing notion, m the order in time: 2 for explicit Euler, ∞ without a limit."""
     relaxation: sp.Expr | None
     """The scheme's relaxation coefficient, a number or a part of ρ."""
+    own: Mapping[str, float]
+    """The value of the relaxation coefficient at the initial weights, by its name; empty without one."""
     operator: Operator
     warnings: tuple[str, ...] = ()
 
@@ -167,7 +170,7 @@ class _Analysis:
     def __init__(self, system: SemiDiscrete, scheme: Scheme, trainable: frozenset[Parameter], learned: bool) -> None:
         self.system, self.scheme, self.trainable, self.learned = system, scheme, trainable, learned
         self.values = {p.name: p.value for p in system.problem.parameters}
-        self._fixed: dict[str, float] = {}
+        self.own: dict[str, float] = {}
         self.fixed = {
             p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in system.problem.parameters if p not in trainable
         }
@@ -184,18 +187,14 @@ class _Analysis:
         limits = {name: self._tau_bound(name, b) for name, b in bounds.items()}
         tau = self._choose(governing, limits[governing], bounds[governing], allow)
         relaxation = self._relaxation(frozen, allow)
-        self._fixed = {} if relaxation is None else {str(self.scheme.relaxation): self._at_initial(relaxation)}
+        self.own = {} if relaxation is None else {str(self.scheme.relaxation): self._at_initial(relaxation)}
         with np.errstate(all="ignore"):  # counter-examples are looked for where numbers overflow
-            results = tuple(
-                judge(bounds[name], limits[name], tau)
-                for name, judge in zip(
-                    self.NOTIONS,
-                    (self._norm_decrease, self._nonexpansive, self._maximum_principle, self._power_bounded),
-                    strict=True,
-                )
-            )
-        limit = self._limits()[governing]
-        report = Report(results, governing, float(tau), bounds[governing].rho, limit, relaxation, self._operator())
+            judges = (self._norm_decrease, self._nonexpansive, self._maximum_principle, self._power_bounded)
+            every = zip(self.NOTIONS, judges, strict=True)
+            results = tuple(judge(bounds[name], limits[name], tau) for name, judge in every)
+        rho, limit = bounds[governing].rho, self._limits[governing]
+        operator = Operator(self._ends(frozen), self._ends(jacobian), self.system.asymmetry)
+        report = Report(results, governing, float(tau), rho, limit, relaxation, self.own, operator)
         self._refuse(report, limits[governing], allow)
         warnings = tuple(
             f"{r.notion} governs this scheme and is {r.status}: {r.witness}"
@@ -204,24 +203,27 @@ class _Analysis:
         )
         return replace(report, warnings=warnings)
 
+    @cached_property
     def _limits(self) -> dict[str, sp.Expr | None]:
         """ρτᵐ up to which the scheme is stable in each sense, None where the sense does not apply to it."""
-        seen, linear = self.scheme.structured(self.system.problem.dimension), self.system.linear
-        factor = self.scheme.amplified(self.system.problem.dimension if seen.parts else 1)
-        one_step = isinstance(factor, OneStep)
-        alike = not seen.parts or (isinstance(factor, OneStep) and factor.additive)
-        end = factor.real_interval().end
-        end = sp.oo if self.scheme.relaxation else None if end == 0 and seen.parts else end
-        averages = factor.positivity() if isinstance(factor, OneStep) and not self.scheme.cyclic else sp.S.Zero
+        dimension, linear = self.system.problem.dimension, self.system.linear
+        seen = self.scheme.structured(dimension)
+        factor = self.scheme.amplified(dimension if seen.parts else 1)
+        end = sp.oo if self.scheme.relaxation else factor.real_interval().end
+        if seen.parts and end == 0:  # no interval is known for several operators at once
+            end = None
+        alike = not seen.parts or factor.additive
+        one_matrix = linear and isinstance(factor, OneStep)
+        averages = factor.positivity() if linear or seen.one_operator else sp.S.Zero
         return {
-            "norm decrease": end if alike and (seen.one_operator or (linear and one_step)) else None,
-            "nonexpansive": end if alike and (seen.one_evaluation or (linear and one_step)) else None,
-            "maximum principle": averages if averages != 0 and (linear or seen.one_operator) else None,
+            "norm decrease": end if alike and (seen.one_operator or one_matrix) else None,
+            "nonexpansive": end if alike and (seen.one_evaluation or one_matrix) else None,
+            "maximum principle": averages if averages != 0 and not self.scheme.cyclic else None,
             POWER: end,
         }
 
     def _tau_bound(self, notion: str, bound: _Bound) -> sp.Expr | None:
-        x, order = self._limits()[notion], self.system.problem.time_order
+        x, order = self._limits[notion], self.system.problem.time_order
         if bound.rho is None or bound.low < 0 or x is None:
             return None
         return sp.oo if bound.rho == 0 or x == sp.oo else (x / bound.rho) ** sp.Rational(1, order)
@@ -268,12 +270,8 @@ class _Analysis:
             )
         return sp.Rational(*exact(given).as_integer_ratio())
 
-    def _operator(self) -> Operator:
-        def ends(b: _Bound) -> tuple[float, float] | None:
-            return None if b.rho is None else (-b.growth, self._at_initial(b.rho))
-
-        frozen, jacobian = self._spectrum(slopes=False), self._spectrum(slopes=True)
-        return Operator(ends(frozen), ends(jacobian), self.system.asymmetry)
+    def _ends(self, bound: _Bound) -> tuple[float, float] | None:
+        return None if bound.rho is None else (-bound.growth, self._at_initial(bound.rho))
 
     def _at_initial(self, e: sp.Expr) -> float:
         return number(e.xreplace(self._initial_norms()), self.values)
@@ -329,12 +327,12 @@ class _Analysis:
         why = bound.why_not or f"tau = {float(tau):.6g} exceeds the proved bound, and no counter-example was found"
         if not bound.why_not and limit is None:
             why = f"{type(self.scheme).__name__} meets f at more than one state; proved for linear f only"
-            if isinstance(self.scheme.amplification_factor, OneStep) is False:
+            if self.scheme.memory and not self.scheme.cyclic:
                 why = f"{type(self.scheme).__name__} is a multistep scheme: it is power bounded at best"
         return Result(notion, "unknown", value, formula, norm, assumptions, Witness(why))
 
     def _formula(self, notion: str, bound: _Bound) -> str:
-        x = self._limits()[notion]
+        x = self._limits[notion]
         if bound.rho is None or bound.low < 0 or x is None:
             return "–"
         if x == sp.oo:
@@ -348,7 +346,7 @@ class _Analysis:
         return f"{root}, L‖K‖² = {_short(bound.rho)}"
 
     def _norm_decrease(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        step = "(I − τA(u))u" if self._euler else "R(−τA(w))u, |R| ≤ 1,"
+        step = "(I − τA(u))u" if self.scheme.euler else "R(−τA(w))u, |R| ≤ 1,"
         per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cyclic else ""
         formula = self._formula("norm decrease", bound)
         proof = f"u⁺ = {step} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per} for {_up_to(formula)}"
@@ -356,12 +354,12 @@ class _Analysis:
         return self._result("norm decrease", "L²", bound, limit, tau, proof, broken)
 
     def _nonexpansive(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        step = "I − τA'" if self._euler else "R(−τA')"
+        step = "I − τA'" if self.scheme.euler else "R(−τA')"
         formula = self._formula("nonexpansive", bound)
         proof = f"the Jacobian is {step} with 0 ≤ A' ≤ ρ, so distances do not grow for {_up_to(formula)}"
         broken = None if self._within(tau, limit) else self._spreading_pair(tau)
         result = self._result("nonexpansive", "L²", bound, limit, tau, proof, broken)
-        if result.status == "proved" or bound.rho is None or not self._euler:
+        if result.status == "proved" or bound.rho is None or not self.scheme.euler:
             return result
         lipschitz = max(abs(1 - float(tau) * self._at_initial(bound.rho)), 1 + float(tau) * bound.growth)
         return replace(result, formula=f"Lipschitz constant ≤ {lipschitz:.6g}")
@@ -369,7 +367,7 @@ class _Analysis:
     def _maximum_principle(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
         proof = (
             "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"
-            if self._euler
+            if self.scheme.euler
             else "A is an M-matrix, so its resolvents have no negative entry and rows that sum to at most one"
         )
         broken = None if self._within(tau, limit) else self._overshoot(tau)
@@ -385,36 +383,23 @@ class _Analysis:
         within = self._within(tau, limit)
         result = self._result(POWER, "L²", bound, limit, tau, proof, None if within else self._blow_up(tau))
         notes = list(result.assumptions)
-        if scheme.relaxation and self._fixed and result.status != "refuted":
-            term = self._fixed[scheme.relaxation] * float(tau) ** 2
+        if scheme.relaxation and self.own and result.status != "refuted":
+            term = self.own[scheme.relaxation] * float(tau) ** 2
             notes.append(
                 f"consistency: the scheme solves u_t + ατ²u_tt = f(u) with ατ² = {term:.4g}, and tends to the PDE only "
                 f"for τ/h → 0"
             )
         if self.system.problem.time_order == 2 and result.status != "refuted":
             notes.append("off the kernel of A, where states grow linearly in time as in the PDE")
-        factor = scheme.amplified(self.system.problem.dimension) if seen.parts else None
-        commuting = (
-            not isinstance(factor, OneStep)
-            or factor.additive
-            or all(f.local or f.term.diffusivity == 1 for f in self.system.fluxes)
-        )
-        frozen = not (self.system.linear and commuting) and not self._within(
-            tau, self._tau_bound("norm decrease", bound)
-        )
-        if frozen and result.status == "proved":
-            notes.append(
-                "A(u) is frozen: the same operator in every step" + ("" if commuting else ", its parts commute")
-            )
+        commuting = not seen.parts or scheme.amplified(self.system.problem.dimension).additive
+        commuting = commuting or all(f.local or f.term.diffusivity == 1 for f in self.system.fluxes)
+        known = (self.system.linear and commuting) or self._within(tau, self._tau_bound("norm decrease", bound))
+        if result.status == "proved" and not known:
+            parts = "" if commuting else ", its parts commute"
+            notes.append(f"A(u) is frozen: the same operator in every step{parts}")
             witness = Witness(f"proved for the frozen operator: {proof}; for the nonlinear f itself it is open")
             return replace(result, status="unknown", assumptions=tuple(notes), witness=witness)
         return replace(result, assumptions=tuple(notes))
-
-    @property
-    def _euler(self) -> bool:
-        """Is a step u + τf(u)?"""
-        factor = self.scheme.amplification_factor
-        return not self.scheme.structure.solves and isinstance(factor, OneStep) and factor.positivity() == 1
 
     # --- bounds -----------------------------------------------------------------------------------------
 
@@ -570,12 +555,9 @@ class _Analysis:
             return None
         layers = self.scheme.cycle * cycles + self.scheme.starting_steps
         try:
-            return Reference(self.system, self.scheme, float(tau), self.values, self._fixed).states(u, layers)[0]
+            return Reference(self.system, self.scheme, float(tau), self.values, self.own).states(u, layers)[0]
         except ConvergenceError:
             return None
-
-    def _one_step(self, u: np.ndarray, tau: Any) -> np.ndarray | None:
-        return self._run(u, tau)
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -617,7 +599,7 @@ class _Analysis:
         if self.scheme.structure.solves:
             return None
         u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
-        v = self._one_step(u, tau)
+        v = self._run(u, tau)
         if v is None:
             return None
         axes = tuple(range(1, u.ndim))
@@ -649,14 +631,14 @@ class _Analysis:
             for profile in (x**order / math.factorial(max(order, 1)), np.minimum(x, x[::-1])):
                 base = (slope * profile).reshape(1, 1, n, *(1,) * (len(shape) - 1)) * np.ones((1, 1, *shape))
                 epsilon = 1e-6 * max(slope * h, h)
-                plus, minus = self._one_step(base + epsilon * bumps, tau), self._one_step(base - epsilon * bumps, tau)
+                plus, minus = self._run(base + epsilon * bumps, tau), self._run(base - epsilon * bumps, tau)
                 if plus is None or minus is None or not (np.isfinite(plus).all() and np.isfinite(minus).all()):
                     continue
                 middle = (slice(None), 0, slice(None), *(s // 2 for s in shape[1:]))
                 jacobian = ((plus - minus) / (2 * epsilon))[middle]
                 direction = np.linalg.svd(jacobian.T)[2][0].reshape(1, 1, n, *(1,) * (len(shape) - 1))
                 other = base + 100 * epsilon * direction * np.ones((1, 1, *shape))
-                image = self._one_step(np.concatenate([base, other]), tau)
+                image = self._run(np.concatenate([base, other]), tau)
                 assert image is not None
                 factor = float(np.linalg.norm(image[0] - image[1]) / np.linalg.norm(base - other))
                 if factor > best[0]:
@@ -674,7 +656,7 @@ class _Analysis:
         impulse = np.zeros((1, 1, *self._shape))
         impulse[(0, 0, *(n // 2 for n in self._shape))] = 1.0
         u = impulse * self._amplitudes().reshape(-1, 1, *(1,) * len(self._shape))
-        v = self._one_step(u, tau)
+        v = self._run(u, tau)
         if v is None:
             return None
         axes = tuple(range(1, u.ndim))
@@ -690,17 +672,12 @@ class _Analysis:
 
 def own_stencils(system: SemiDiscrete) -> list[tuple[str, Stencil]]:
     """The stencils K of all flux terms, labelled as in the graph; equal ones appear once per flux."""
-    found = []
-    for flux in system.fluxes:
-        for i, K in enumerate(flux.own):
-            found.append((f"K_{system._subscript(flux.term.operator, i)}", K))
-    return found
+    return [pair for flux in system.fluxes for pair in zip(labels(system, flux), flux.own, strict=True)]
 
 
-def learned_norms(system: SemiDiscrete) -> dict[str, sp.Expr]:
-    """(Σ|w|)² of every own stencil at its initial taps."""
-    values = {p: sp.Float(p.value, 17) for p in system.problem.parameters}
-    return {label: _learned_norm(K).xreplace(values) for label, K in own_stencils(system)}
+def labels(system: SemiDiscrete, flux: DiscreteFlux) -> list[str]:
+    """The names of a flux term's own stencils: K_x, K_y, …"""
+    return [f"K_{system._subscript(flux.term.operator, i)}" for i in range(len(flux.own))]
 
 
 def norm_symbol(label: str) -> sp.Symbol:

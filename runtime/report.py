@@ -38,7 +38,6 @@ def write_report(net: Net, path: Path, module: Any = None) -> Path:
         .get_template("report/report.html.j2")
         .render(
             net=net,
-            explanation=net.explain(),
             equation=notation.show_equation(compiled.problem),
             boundary=notation.show_boundary(compiled.problem),
             method=compiled.system.method,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
@@ -24,11 +23,7 @@ FILE = ROOT / "examples" / "new_scheme.py"
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("new_scheme", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["new_scheme"] = module
-    spec.loader.exec_module(module)
-    return module
+    return zoo.example("new_scheme")
 
 
 def test_the_scheme_of_the_example_is_short():
@@ -57,7 +52,7 @@ def test_everything_works_for_it(example, tmp_path):
     with torch.no_grad():
         np.testing.assert_allclose(net.module(torch.float64)(u).numpy(), net.reference(u.numpy()), atol=1e-13)
     assert "Ralston" in net.report(tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "2/3" in net.explain() or "K_x" in net.explain()
+    assert "2/3 τ k" in net.explain() and "K_x" in net.explain()
     net.save(tmp_path / "net")
     assert loom.load(tmp_path / "net").net.source == net.source
 
@@ -178,6 +173,47 @@ def test_sums_of_parts_and_unary_plus_are_allowed():
     u, _ = zoo.sample(net)
     with torch.no_grad():
         np.testing.assert_allclose(net.module(torch.float64)(u).numpy(), net.reference(u.numpy()), atol=1e-13)
+
+
+def test_a_multistep_scheme_may_split_and_then_claims_nothing():
+    def step(self, f, u, tau, old):
+        return old + 2 * tau * sum(part(u) for part in f.split())
+
+    net = loom.compile(zoo.pde("separable 2d"), scheme=own(step)(steps=3, tau=0.01), unstable="allow")
+    assert {r.status for r in net.stability} <= {"unknown", "refuted"}
+
+
+def test_all_solves_of_a_step_share_one_solver():
+    def step(self, f, u, tau):
+        v = loom.solve(lambda v: v - u - tau * f(v), u, loom.Solver(max_iterations=40))
+        return loom.solve(lambda w: w - v - tau * f(w), v)
+
+    with pytest.raises(loom.SchemeError, match="one solver"):
+        loom.compile(zoo.pde("heat 1d"), scheme=own(step)(steps=1, tau=0.1))
+
+
+def test_an_implicit_scheme_may_have_a_schedule():
+    """The solver is planned for the largest step of the cycle, and the module follows the reference."""
+    cycle = own(
+        lambda self, f, u, tau, *, c: loom.solve(lambda v: v - u - c * tau * f(v), u),
+        schedule=lambda self: {"c": [0.5, 4.0]},
+        cycle=property(lambda self: 2),
+    )
+    net = loom.compile(zoo.pde("heat 1d"), scheme=cycle(steps=4, tau=1.0))
+    assert net.compiled.plan.gain == pytest.approx(1 + 4 * 4)
+    u, _ = zoo.sample(net)
+    with torch.no_grad():
+        np.testing.assert_allclose(net.module(torch.float64)(u).numpy(), net.reference(u.numpy()), atol=1e-9)
+
+
+def test_a_scheme_that_may_change_is_refused():
+    @dataclass
+    class Loose(loom.Scheme):
+        steps: int
+        tau: float | str = "auto"
+
+    with pytest.raises(loom.SchemeError, match="frozen"):
+        Loose(1)
 
 
 def test_no_maximum_principle_for_steps_that_meet_two_operators():

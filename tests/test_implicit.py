@@ -194,6 +194,10 @@ WRONG = {
     "tolerance over one": (lambda: loom.Solver(tol=2.0), "must lie between"),
     "no iterations": (lambda: loom.Solver(max_iterations=0), "from 1 on"),
     "unknown gradient": (lambda: loom.Solver(gradient="adjoint"), "implicit"),
+    "damping for cg": (lambda: loom.Solver("cg", damping=0.5), "damped and anderson read damping"),
+    "memory for damped": (lambda: loom.Solver("damped", memory=3), "only anderson read memory"),
+    "two lengths": (lambda: loom.Solver(iterations=5, max_iterations=9), "one of the two"),
+    "a failure that cannot be": (lambda: loom.Solver(iterations=5, on_failure="warn"), "one of the two"),
     "unknown failure": (lambda: loom.Solver(on_failure="ignore"), "accept"),
     "not a solver": (lambda: loom.BackwardEuler(1, solver=3), "Solver"),
     "tolerance below float32": (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
 import sympy as sp
@@ -172,3 +175,15 @@ def sample(net: Any, *, batch: int = 2, seed: int = 0, requires_grad: bool = Fal
         for f in problem.data
     }
     return u, data
+
+
+@functools.cache
+def example(name: str) -> Any:
+    """A script of examples/, as a module."""
+    path = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -39,11 +39,10 @@ Fraction = tuple[PolyElement, PolyElement]
 
 @dataclass(frozen=True)
 class Interval:
-    """[0, end] or, if `open`, [0, end); `sharp` if the end is exact."""
+    """[0, end] or, if `open`, [0, end)."""
 
     end: sp.Expr
     open: bool = False
-    sharp: bool = True
 
 
 class Eigenvalue:
@@ -100,7 +99,7 @@ def amplify(scheme: Any, dimension: int) -> OneStep | Recurrence:
     total = sum(float(N.as_expr().subs(at_rest) / D.as_expr().subs(at_rest)) for N, D in rows)
     if abs(total - 1) > 1e-9:
         raise SchemeError(f"{name}.step does not keep a constant state where f = 0: it multiplies it by {total:.6g}")
-    return Recurrence(tuple(rows), scheme.relaxation) if len(rows) > 1 else OneStep(*rows[0], dimension)
+    return Recurrence(tuple(rows), dimension, scheme.relaxation) if len(rows) > 1 else OneStep(*rows[0], dimension)
 
 
 def _equal(a: Fraction, b: Fraction) -> bool:
@@ -108,7 +107,7 @@ def _equal(a: Fraction, b: Fraction) -> bool:
     return all(abs(float(c)) <= _NOISE * scale for c in (a[0] * b[1] - b[0] * a[1]).coeffs())
 
 
-def _fraction(R: Any, K: Any) -> tuple[PolyElement, PolyElement]:
+def _fraction(R: Any, K: Any) -> Fraction:
     R = K(R) if isinstance(R, (int, float)) else R
     return (R.numer, R.denom) if isinstance(R, FracElement) else (R, R.ring.one)
 
@@ -120,8 +119,6 @@ class OneStep:
     numerator: PolyElement
     denominator: PolyElement
     dimension: int
-
-    contractive = True
 
     def expression(self, z: sp.Symbol) -> sp.Expr:
         e = sp.cancel(self._expr().xreplace(dict.fromkeys(self._gens()[: self.dimension], z)))
@@ -195,10 +192,15 @@ class OneStep:
 class Recurrence:
     """u^{k+1} = Σ_j row[j] u^{k−j}."""
 
-    row: tuple[tuple[PolyElement, PolyElement], ...]
-    relaxation: str | None = None
+    row: tuple[Fraction, ...]
+    dimension: int
+    relaxation: str | None
 
-    contractive = False
+    additive = False
+
+    def positivity(self) -> sp.Expr:
+        """A recurrence that extrapolates does not average."""
+        return sp.S.Zero
 
     def expression(self, z: sp.Symbol) -> sp.Expr:
         """ξ^m − Σ_j row[j] ξ^{m−1−j}."""
@@ -217,10 +219,12 @@ class Recurrence:
 
     def real_interval(self) -> Interval:
         z = sp.Symbol("z0")
+        if self.dimension > 1:  # no criterion for several operators at once
+            return Interval(sp.S.Zero)
         if self.relaxation is None:
             a = [(p.compose(sp.Poly(-z, z)), sp.Poly(0, z, domain="QQ")) for p in self._coefficients(z)]
             found = _first(*_schur_cohn(a))
-            return Interval(found.end, self._double(found.end), found.sharp)
+            return Interval(found.end, self._double(found.end))
         # stable for every τ if λ/α ≤ x: with λ = ηα the inequalities must hold for all α > 0
         alpha, eta = sp.Symbol(self.relaxation), sp.Symbol("eta")
         zero = sp.Poly(0, eta, alpha, domain="QQ")
@@ -308,8 +312,7 @@ def _sign_change(p: sp.Poly) -> Interval:
     reduced = sp.Poly({(n - lowest,): c for (n,), c in p.terms() if n >= lowest}, p.gen, domain="QQ")
     for (low, high), multiplicity in reduced.intervals(inf=0):
         if multiplicity % 2:
-            end = _bisect(reduced, sp.Rational(low), sp.Rational(high))
-            return Interval(end, sharp=reduced.eval(end) == 0)
+            return Interval(_bisect(reduced, sp.Rational(low), sp.Rational(high)))
     return Interval(sp.oo)
 
 

@@ -32,7 +32,7 @@ from typing import Any, ClassVar, TypeVar
 
 import sympy as sp
 
-from ..errors import SchemeError, strict
+from ..errors import SchemeError
 from ..registry import Registry
 from ..solve import Solver
 from .amplification import Interval, OneStep, Recurrence, amplify
@@ -65,6 +65,8 @@ class Scheme:
             cls.title = cls.__name__
 
     def __post_init__(self) -> None:
+        if not self.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            raise SchemeError(f"{type(self).__name__}: put @dataclass(frozen=True) on it; a scheme must not change")
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if hasattr(value, "item") and not getattr(value, "shape", None):  # NumPy scalars are as good as Python's
@@ -115,6 +117,11 @@ class Scheme:
         return {}
 
     @property
+    def own(self) -> tuple[str, ...]:
+        """The names of the scheme's own scalars: scheduled coefficients, and the relaxation coefficient."""
+        return (*self.schedule(), *([self.relaxation] if self.relaxation else []))
+
+    @property
     def cycle(self) -> int:
         """Layers until the scheme starts again from its newest state alone."""
         return 1
@@ -134,13 +141,8 @@ class Scheme:
     @cached_property
     def memory(self) -> int:
         """How many earlier states a step reads, from the signature of `step`."""
-        positional = [
-            p
-            for p in inspect.signature(self.step).parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        var = any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(self.step).parameters.values())
-        return len(positional) - 3 + var
+        kinds = [p.kind for p in inspect.signature(self.step).parameters.values()]
+        return sum(kind not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD) for kind in kinds) - 3
 
     def coefficients(self, k: int) -> dict[str, float]:
         """The scheduled coefficients of layer k."""
@@ -158,24 +160,19 @@ class Scheme:
             states = (new, *states[:-1])
         return states
 
-    @cached_property
-    def structure(self) -> Structure:
-        """Where a step evaluates f: see formal.py."""
-        return structure(self)
-
-    @cache  # noqa: B019
+    @cache  # noqa: B019 (schemes are small, frozen and few)
     def structured(self, dimension: int) -> Structure:
-        """The same in `dimension` axes, for a scheme that splits f."""
+        """Where a step evaluates f, in `dimension` axes: see formal.py."""
         return structure(self, dimension)
 
-    @cache  # noqa: B019 (schemes are small, frozen and few)
+    @property
+    def structure(self) -> Structure:
+        return self.structured(2)
+
+    @cache  # noqa: B019
     def amplified(self, dimension: int = 1) -> OneStep | Recurrence:
         """The scheme on u' = λu, run on elements of ℚ(z₁, …, z_d)."""
         return amplify(self, dimension)
-
-    @cached_property
-    def amplification_factor(self) -> OneStep | Recurrence:
-        return self.amplified()
 
     def amplification(self, z: sp.Symbol) -> sp.Expr:
         """R(z) for the linear problem f(u) = λu, z = τλ; of a whole cycle where the scheme has one.
@@ -186,7 +183,7 @@ class Scheme:
         >>> ForwardEuler(steps=1).amplification(sp.Symbol("z"))
         z + 1
         """
-        return self.amplification_factor.expression(z)
+        return self.amplified().expression(z)
 
     def real_interval(self) -> sp.Expr:
         """The largest x so that the scheme is power bounded for z = −y, 0 ≤ y ≤ x: exact, or the last rational below.
@@ -200,11 +197,17 @@ class Scheme:
     @cached_property
     def interval(self) -> Interval:
         """The real stability interval, for a scheme with a relaxation coefficient α in units of λ/α."""
-        return self.amplification_factor.real_interval()
+        return self.amplified().real_interval()
 
     def imaginary_interval(self) -> sp.Expr:
         """The largest x with |R(iy)| ≤ 1 (or the roots in the unit disc) for 0 ≤ y ≤ x."""
-        return self.amplification_factor.imaginary_interval().end
+        return self.amplified().imaginary_interval().end
+
+    @property
+    def euler(self) -> bool:
+        """Is a step u + τf(u)?"""
+        seen = self.structure
+        return seen.one_operator and not seen.solves and self.amplified().positivity() == 1
 
     @property
     def architecture(self) -> str:
@@ -217,7 +220,7 @@ class Scheme:
     def governing(self) -> str:
         """The notion whose bound chooses τ: norm decrease where it can be proved for nonlinear f, else the power
         boundedness of the frozen operator."""
-        alike = not self.structure.parts or self.amplified(2).additive  # type: ignore[union-attr]
+        alike = not self.structure.parts or self.amplified(2).additive
         return "norm decrease" if self.structure.one_operator and alike else POWER
 
     @classmethod
@@ -227,21 +230,20 @@ class Scheme:
 
     def explain(self) -> str:
         """Which network the scheme is, and why."""
-        title = self.title
         if self.structure.solves:
             return (
-                f"A step of {title} solves an equation for the new state. Its iteration is a recurrence with tied "
+                f"A step of {self.title} solves an equation for the new state. Its iteration is a recurrence with tied "
                 f"weights: the hidden state v is the iterate, the input at every iteration is the old state."
             )
         again = f" After {self.cycle} layers it starts again." if self.cyclic else ""
         if self.memory:
             return (
-                f"A layer of {title} combines a residual block at u^k with a skip connection that reaches back to "
+                f"A layer of {self.title} combines a residual block at u^k with a skip connection that reaches back to "
                 f"u^{{k−{self.memory}}}.{again}"
             )
         count = self.structure.evaluations
         stages = "is a residual block" if count == 1 else f"chains {count} residual blocks, its stages"
-        return f"A layer of {title} {stages}: the skip connection carries u.{again}"
+        return f"A layer of {self.title} {stages}: the skip connection carries u.{again}"
 
 
 POWER = "power bounded"
@@ -256,13 +258,9 @@ def scheme(name: str) -> Callable[[S], S]:
     """
 
     def register(cls: S) -> S:
-        if not (isinstance(cls, type) and issubclass(cls, Scheme)):
-            raise SchemeError(f"@scheme({name!r}): {cls!r} must be a class that inherits from loom.Scheme")
-        if not is_dataclass(cls) or not cls.__dataclass_params__.frozen:
-            raise SchemeError(f"@scheme({name!r}): put @dataclass(frozen=True) on {cls.__name__}, below @scheme")
-        cls.name = name
-        SCHEMES.add(name, cls, cls)
-        cls.__init__ = strict(cls.__init__)
+        if isinstance(cls, type) and issubclass(cls, Scheme) and not is_dataclass(cls):
+            raise SchemeError(f"scheme {name!r}: put @dataclass(frozen=True) on {cls.__name__}, below @scheme")
+        SCHEMES.register(name, cls, Scheme)
         return cls
 
     return register

@@ -117,13 +117,11 @@ class _F:
         return [_F(self.seen, axis + 1) for axis in range(self.seen.dimension)]
 
 
-def structure(scheme: Any, dimension: int = 2) -> Structure:
+def structure(scheme: Any, dimension: int) -> Structure:
     """Run one step of the scheme on formal values, in `dimension` axes."""
     seen = Structure(memory=scheme.memory, cyclic=scheme.cyclic, dimension=dimension)
     states = [Formal(sp.Symbol(f"u{i}"), seen) for i in range(scheme.memory + 1)]
-    given = {name: sp.Symbol(name) for name in scheme.schedule()}
-    if scheme.relaxation is not None:
-        given[scheme.relaxation] = sp.Symbol(scheme.relaxation)
+    given = {name: sp.Symbol(name) for name in scheme.own}
     try:
         new = scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
         if not isinstance(new, Formal):

@@ -81,10 +81,9 @@ class CrankNicolson(Scheme):
     title: ClassVar[str] = "Crank–Nicolson"
     formula: ClassVar[str] = "u^{k+1} = u^k + τ/2 (f(u^k) + f(u^{k+1}))"
     citation: ClassVar[str] = "Crank, Nicolson, Proc. Camb. Phil. Soc. 43 (1947)"
+    theta: ClassVar[float] = 0.5
 
-    def step(self, f: Any, u: Any, tau: Any) -> Any:
-        known = u + tau / 2 * f(u)
-        return solve(lambda v: v - known - tau / 2 * f(v), u, self.solver)
+    step = ThetaScheme.step
 
 
 @scheme("semi-implicit")
