@@ -22,8 +22,9 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
-from .discretise import FiniteDifference, SemiDiscrete
-from .emit import TAU, Network, Training, emit
+from .discretise import TAU, SemiDiscrete, Space
+from .emit import Network, Training, emit
+from .energy import energy_graph
 from .errors import DeclarationError, SchemeError, suggest
 from .fields import Parameter
 from .graph import Builder, Value
@@ -71,7 +72,7 @@ class Compiled:
 def compile_pde(
     pde: PDE,
     grid: Grid,
-    space: FiniteDifference,
+    space: Space,
     scheme: Scheme,
     trainable: Sequence[Any] = (),
     shared: bool = False,
@@ -82,6 +83,8 @@ def compile_pde(
     problem = canonical(pde)
     _check_time_order(problem, scheme)
     system = space.discretise(problem, grid)
+    if not scheme.euler and any(flux.term.kappa.has(TAU) for flux in system.fluxes):
+        raise SchemeError(f"{system.method} is made for explicit Euler steps, not for {scheme.title}; use 'upwind'")
     training = _training(problem, trainable, shared)
     report = analyse(system, scheme, training.parameters, training.stencils, guarantee, allow=unstable == "allow")
     jacobian = report.operator.jacobian
@@ -90,7 +93,10 @@ def compile_pde(
     graph = stages[-1][1]
     plan = plan_solves(system, scheme, graph, report)
     name = _class_name(problem, system)
-    source = emit(Network(system, scheme, graph, start, report, plan, training, name, version()))
+    energy = None if training.stencils else energy_graph(system)
+    if energy is not None:
+        energy = optimise(energy)[-1][1]
+    source = emit(Network(system, scheme, graph, start, energy, report, plan, training, name, version()))
     return Compiled(name, problem, system, scheme, training, report, stages, source, plan)
 
 
@@ -100,7 +106,10 @@ def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> n
     name = str(system.problem.unknown.func)
     old = [system.state(builder, name + "_old" * i) for i in range(scheme.memory + 1)]
     own = {n: sp.Symbol(n, positive=True) for n in scheme.own}
-    new = scheme.step(system.right_hand_side(builder), old[0], TAU, *old[1:], **own)
+    f: Any = system.right_hand_side(builder)
+    if scheme.anchored:
+        f = f.frozen(system.state(builder, f"{name}_start"))
+    new = scheme.step(f, old[0], TAU, *old[1:], **own)
     return builder.finish(new.name)
 
 
@@ -151,7 +160,7 @@ def _class_name(problem: Problem, system: SemiDiscrete) -> str:
             raise DeclarationError(f"PDE(name={pde.name!r}): not usable as a class name")
         return name
     known = {_recognised(flux.term, problem) for flux in system.fluxes}
-    word = known.pop() if len(known) == 1 else "diffusion"
+    word = "transport" if system.transports else known.pop() if len(known) == 1 else "diffusion"
     return "".join(w.capitalize() for w in word.split("-")) + f"{problem.dimension}d"
 
 

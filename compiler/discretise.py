@@ -1,4 +1,4 @@
-"""Problem in, semi-discrete system out:  du/dt = f(u) = −Σ_c κ_c K_cᵀ G_c(u) K_c u + r(u).
+"""Problem in, semi-discrete system out:  du/dt = f(u) = −Σ_c κ_c K_cᵀ G_c(u) K_c u − Σ_a v_a T_a u + r(u).
 
 Where the diffusivity lives decides everything else:
 
@@ -11,25 +11,40 @@ Where the diffusivity lives decides everything else:
 At accuracy 4 an average with positive weights, which the energy needs, is only second order. There the second
 kind uses differences centred on the nodes, of order 4 but blind to the checkerboard, and with each of them
 (h³/8) δ⁺δ⁺δ⁺ D, which is of order h³ and sees it: together they have the norm of the short difference, 2/h.
+
+Transport is a centred difference T, skew on a periodic axis. A finite volume method with the numerical flux
+v(u₋ + u₊)/2 − (q/2)(u₊ − u₋) is that and the viscosity (qh/2) KᵀK (LeVeque, Finite Volume Methods for Hyperbolic
+Problems, 2002, section 4.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
 import sympy as sp
 
 from . import ops
-from .errors import DiscretisationError, SchemeError, UnsupportedTermError, strict
+from .errors import (
+    BoundaryError,
+    DeclarationError,
+    DiscretisationError,
+    SchemeError,
+    UnsupportedTermError,
+    strict,
+    suggest,
+)
 from .fields import Data
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, axes_of
 from .notation import show_operator
 from .problem import FluxTerm, Operator, Problem
 from .stencil import Stencil
+
+TAU = sp.Symbol("tau", positive=True)
+"""The step size, in schemes and in fluxes that depend on it."""
 
 FROZEN = "frozen at"
 """The input of f.frozen(at)(u) that holds the state `at`; no field can have this name."""
@@ -48,7 +63,14 @@ class FiniteDifference:
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         fluxes = tuple(self._flux(term, axes) for term in problem.fluxes)
-        return SemiDiscrete(problem, grid, axes, fluxes, f"finite differences of order {self.order}")
+        transports = tuple(self._transport(a, speed, axes) for a, speed in problem.transport)
+        return SemiDiscrete(problem, grid, axes, fluxes, transports, f"finite differences of order {self.order}")
+
+    def _transport(self, a: int, speed: sp.Expr, axes: tuple[Axis, ...]) -> Transport:
+        if not axes[a].periodic:
+            raise BoundaryError(f"transport along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic()")
+        along = tuple(int(i == a) for i in range(len(axes)))
+        return Transport(a, speed, Stencil.build({along: sp.S.One}, axes, self.order, target=(0,) * len(axes)))
 
     def _flux(self, term: FluxTerm, axes: tuple[Axis, ...]) -> DiscreteFlux:
         if term.local:
@@ -89,12 +111,69 @@ FiniteDifference.__init__ = strict(FiniteDifference.__init__)  # type: ignore[me
 
 
 @dataclass(frozen=True)
+class FiniteVolume:
+    """Finite volumes for transport with a numerical `flux`: "upwind", "lax-friedrichs" or "lax-wendroff".
+
+    The viscosity qh/2 of the flux has q = |v|, q = h/(dτ) and q = v²τ/h; the last two depend on τ and so belong to
+    explicit Euler steps, and Lax–Wendroff to one axis. Diffusion has differences of order 2.
+    """
+
+    flux: str = "upwind"
+
+    def __post_init__(self) -> None:
+        if self.flux not in ("upwind", "lax-friedrichs", "lax-wendroff"):
+            valid = ["upwind", "lax-friedrichs", "lax-wendroff"]
+            raise DiscretisationError(f"FiniteVolume(flux={self.flux!r}): {suggest(str(self.flux), valid)}")
+
+    def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
+        if not problem.transport:
+            raise DiscretisationError("FiniteVolume is for transport, and the PDE has none; use FiniteDifference")
+        if any(p.name == TAU.name for p in problem.parameters):
+            raise DeclarationError(f"the name {TAU.name!r} of a parameter is the step size here; rename it")
+        d = len(problem.transport)
+        if self.flux == "lax-wendroff" and d > 1:
+            raise DiscretisationError("FiniteVolume('lax-wendroff') is for transport along one axis; use 'upwind'")
+        system = FiniteDifference(2).discretise(problem, grid)
+        viscosities = []
+        for a, speed in problem.transport:
+            h = sp.Rational(*system.axes[a].spacing.as_integer_ratio())
+            kappa = {
+                "upwind": sp.Abs(speed) * h / 2,
+                "lax-friedrichs": h**2 / (2 * d * TAU),
+                "lax-wendroff": speed**2 * TAU / 2,
+            }[self.flux]
+            s = sp.Symbol("s", real=True)
+            along: Operator = ((tuple(int(i == a) for i in range(len(system.axes))), sp.S.One),)
+            term = FluxTerm(along, kappa, s, sp.S.One, ((s, along),))
+            viscosities.append(
+                DiscreteFlux(term, ((Stencil.build(dict(along), system.axes),),), local=True, viscous=True)
+            )
+        fluxes = (*system.fluxes, *viscosities)
+        return replace(system, fluxes=fluxes, method=f"finite volumes with the {self.flux} flux")
+
+
+FiniteVolume.__init__ = strict(FiniteVolume.__init__)  # type: ignore[method-assign]
+Space = FiniteDifference | FiniteVolume
+
+
+@dataclass(frozen=True)
+class Transport:
+    """−speed·T u along one axis, T the centred difference."""
+
+    axis: int
+    speed: sp.Expr
+    stencil: Stencil
+
+
+@dataclass(frozen=True)
 class DiscreteFlux:
     """−κ Σ Kᵀ Φ: the flux term with the stencils that stand for each of its operators."""
 
     term: FluxTerm
     stencils: tuple[tuple[Stencil, ...], ...]
     local: bool
+    viscous: bool = False
+    """Is it the viscosity of a numerical flux for transport?"""
 
     @property
     def own(self) -> tuple[Stencil, ...]:
@@ -118,9 +197,16 @@ class RightHandSide:
     """f on graph values: `f(u)`, `f.frozen(u)` and `f.split()`."""
 
     def __init__(
-        self, system: SemiDiscrete, builder: Builder, data: Any, fluxes: tuple[DiscreteFlux, ...], parts: int
+        self,
+        system: SemiDiscrete,
+        builder: Builder,
+        data: Any,
+        fluxes: tuple[DiscreteFlux, ...],
+        transports: tuple[Transport, ...],
+        parts: int,
     ) -> None:
-        self.system, self.builder, self.data, self.fluxes, self.parts = system, builder, data, fluxes, parts
+        self.system, self.builder, self.data, self.parts = system, builder, data, parts
+        self.fluxes, self.transports = fluxes, transports
 
     def __call__(self, u: Value) -> Value:
         v = self._ringed(u)
@@ -147,7 +233,9 @@ class RightHandSide:
                 )
             along[touched.pop()].append(flux)
         parts = self.parts * len(along)
-        return [RightHandSide(self.system, self.builder, self.data, tuple(f), parts) for f in along]
+        carried = [tuple(t for t in self.transports if t.axis == a) for a in range(len(along))]
+        every = zip(along, carried, strict=True)
+        return [RightHandSide(self.system, self.builder, self.data, tuple(f), t, parts) for f, t in every]
 
     def _ringed(self, u: Value) -> Value:
         op = self.builder.graph.nodes[u.name]["op"]
@@ -159,6 +247,7 @@ class RightHandSide:
         system, builder = self.system, self.builder
         names: dict[sp.Expr, str] = {**self.data, system.problem.unknown: at.name}
         terms = [-flux.term.kappa * v for flux in self.fluxes for v in system._divergences(builder, flux, u, at, names)]
+        terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
         reaction = system.problem.pointwise / self.parts
         if reaction != 0:
             terms.append(Value(builder, system._pointwise(builder, reaction, names, {}, "reaction")))
@@ -176,6 +265,7 @@ class SemiDiscrete:
     grid: Grid
     axes: tuple[Axis, ...]
     fluxes: tuple[DiscreteFlux, ...]
+    transports: tuple[Transport, ...]
     method: str
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -187,6 +277,8 @@ class SemiDiscrete:
     @property
     def asymmetry(self) -> str:
         """Why the Jacobian of f is not symmetric; empty if it is."""
+        if self.transports:
+            return "transport is skew"
         for flux in self.fluxes:
             term, g = flux.term, flux.term.diffusivity
             if flux.local or g is None:
@@ -220,7 +312,7 @@ class SemiDiscrete:
         """f as a function on graph values; data fields become inputs once."""
         even = tuple((1, 1) for _ in self.axes)
         inputs = {f: builder.add(ops.Input(str(f.func), "data", even), hint=str(f.func)) for f in self.problem.data}
-        return RightHandSide(self, builder, inputs, self.fluxes, 1)
+        return RightHandSide(self, builder, inputs, self.fluxes, self.transports, 1)
 
     def graph(self, part: int | None = None, frozen: bool = False) -> nx.DiGraph:
         """f(u), or with `frozen` f.frozen(at)(u), of one axis or of all, as a graph for the NumPy reference."""
@@ -238,21 +330,7 @@ class SemiDiscrete:
         term = flux.term
         own, operator = term.slots[term.own]
 
-        def differences(v: Value, slots: Any) -> dict[sp.Symbol, list[str]]:
-            return {
-                s: [
-                    builder.add(
-                        ops.Stencil(K, f"K_{self._subscript(op, i)}", self.parity),
-                        v.name,
-                        hint="{0}_" + self._subscript(op, i),
-                    )
-                    for i, K in enumerate(stencils)
-                ]
-                for (s, op), stencils in slots
-            }
-
-        every = list(zip(term.slots, flux.stencils, strict=True))
-        values = differences(u, [every[term.own]])[own]
+        values = self.differences(builder, u, flux, [term.own])[own]
         if flux.local:
             (s_value,) = values
             hint = f"flux_{self._subscript(operator)}"
@@ -261,10 +339,11 @@ class SemiDiscrete:
             elif at is u:
                 fluxes = [self._pointwise(builder, term.flux, names, {own: s_value}, hint)]
             else:
-                (known,) = differences(at, [every[term.own]])[own]
+                (known,) = self.differences(builder, at, flux, [term.own])[own]
                 fluxes = [self._pointwise(builder, *_lagged(term, own, s_value, known, names), hint)]
         else:
-            g = self._diffusivity(builder, flux, differences(at, every), names)
+            expression, nodal = self.averaged(builder, flux, self.differences(builder, at, flux))
+            g = self._pointwise(builder, expression, names, nodal, "g")
             fluxes = []
             for i, (K, s_value) in enumerate(zip(flux.own, values, strict=True)):
                 mean = self._average(builder, g, K.target, back=True)
@@ -280,29 +359,47 @@ class SemiDiscrete:
             for part in K.parts.values()  # parts of different parity continue the flux differently
         ]
 
-    def _diffusivity(
-        self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]], names: dict[sp.Expr, str]
-    ) -> str:
-        """g at the nodes, from the averages of the squared differences."""
+    def differences(
+        self, builder: Builder, u: Value, flux: DiscreteFlux, chosen: Sequence[int] | None = None
+    ) -> dict[sp.Symbol, list[str]]:
+        """K u for the slots of a flux term, all or the chosen ones."""
+        found = {}
+        for i in range(len(flux.term.slots)) if chosen is None else chosen:
+            s, operator = flux.term.slots[i]
+            names = [self._subscript(operator, j) for j in range(len(flux.stencils[i]))]
+            found[s] = [
+                builder.add(ops.Stencil(K, f"K_{name}", self.parity), u.name, hint="{0}_" + name)
+                for K, name in zip(flux.stencils[i], names, strict=True)
+            ]
+        return found
+
+    def _transported(self, builder: Builder, transport: Transport, u: Value) -> Value:
+        """T u."""
+        axis = self.axes[transport.axis].name
+        op = ops.Stencil(transport.stencil, f"T_{axis}", self.parity)
+        return builder.value(op, u.name, hint="{0}_" + axis + "_centred")
+
+    def averaged(
+        self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]]
+    ) -> tuple[sp.Expr, dict[sp.Symbol, str]]:
+        """g in the averages of the squared differences that it reads, and these at the nodes; q is their sum if g reads
+        nothing else."""
         expression, nodal = flux.term.diffusivity, dict[sp.Symbol, str]()
         assert expression is not None
-        square = sp.Symbol("s")
         for (s, _), stencils in zip(flux.term.slots, flux.stencils, strict=True):
             if s not in expression.free_symbols:
                 continue
-            squares = []
-            for K, v in zip(stencils, values[s], strict=True):
-                squared = builder.add(ops.Flux(square**2, (square,), "s²"), v, hint="{0}2")
-                squares.append(self._average(builder, squared, (0,) * len(K.target), back=False))
             q = sp.Symbol(f"q{len(nodal)}", nonnegative=True)
-            total = (
-                squares[0]
-                if len(squares) == 1
-                else builder.add(ops.Combination((sp.S.One,) * len(squares)), *squares, hint="q")
-            )
-            expression, nodal[q] = expression.xreplace({s: sp.sqrt(q)}), total
-        expression, nodal = self._sum_of_squares(builder, expression, nodal)
-        return self._pointwise(builder, expression, names, nodal, "g")
+            expression, nodal[q] = expression.xreplace({s: sp.sqrt(q)}), self.squares(builder, stencils, values[s])
+        return self._sum_of_squares(builder, expression, nodal)
+
+    def squares(self, builder: Builder, stencils: Sequence[Stencil], values: Sequence[str]) -> str:
+        """M(Ku)² at the nodes, summed over the stencils of one operator."""
+        s, found = sp.Symbol("s"), []
+        for K, v in zip(stencils, values, strict=True):
+            squared = builder.add(ops.Flux(s**2, (s,), "s²"), v, hint="{0}2")
+            found.append(self._average(builder, squared, (0,) * len(K.target), back=False))
+        return found[0] if len(found) == 1 else builder.add(ops.Combination((sp.S.One,) * len(found)), *found, hint="q")
 
     @staticmethod
     def _sum_of_squares(

@@ -18,7 +18,8 @@ import sympy as sp
 
 from ..templates import environment
 from . import notation
-from .discretise import SemiDiscrete
+from .bounds import labels, norm_symbol, own_stencils
+from .discretise import TAU, SemiDiscrete
 from .errors import SchemeError
 from .fields import Parameter
 from .implicit import Plan
@@ -27,10 +28,9 @@ from .ops import Input
 from .printing import literal, torch_code
 from .schemes import Scheme
 from .solve import TOLERANCES
-from .stability import Report, labels, norm_symbol, own_stencils
+from .stability import Claim, Report
 from .statements import LINE, Body, Vocabulary, assign, call, concatenate
 
-TAU = sp.Symbol("tau", positive=True)
 _RESERVED = frozenset(
     "tau k w self state torch nn Tensor low high low_wall high_wall bound rho traced super dtype device velocity "
     "history residual jacobian apply steps length log certificate checkpoint warnings dot ratio norm recur "
@@ -50,12 +50,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Network:
-    """All that the printer prints: the graphs of a step and, if the scheme has a start of its own, of that."""
+    """All that the printer prints: the graphs of a step, of the scheme's own start and of the energy, where there are
+    such."""
 
     system: SemiDiscrete
     scheme: Scheme
     step: nx.DiGraph
     start: nx.DiGraph | None
+    energy: nx.DiGraph | None
     report: Report
     plan: Plan | None
     training: Training
@@ -75,11 +77,14 @@ class _Emitter:
         self.training, self.plan, self.name = network.training, network.plan, network.name
         self.problem, self.axes = self.system.problem, self.system.axes
         self.cyclic, self.memory = self.scheme.cyclic, self.scheme.memory
+        self.kept = 1 + self.memory + self.scheme.anchored
+        """How many states a step takes: the newest, earlier ones, and the one its cycle started from."""
         self.learned = dict(own_stencils(self.system)) if self.training.stencils else {}
-        rho = self.report.spectral_bound
+        rho = self.report.claim.rate
         self.rho_moves = rho is not None and bool(rho.free_symbols)
-        self.unlimited = self.report.limit == sp.oo
-        self.moving = self.training.tau or (self.rho_moves and self.report.limit is not None and not self.unlimited)
+        self.unlimited = self.report.claim.limit(self.problem.time_order) == sp.oo
+        bounded = self.report.claim.x is not None and not self.unlimited
+        self.moving = self.training.tau or (self.rho_moves and bounded)
         """Is τ a function of weights?"""
         self.scalars: dict[sp.Symbol, str] = {TAU: "tau"}
         fields = {str(self.problem.unknown.func), *(str(f.func) for f in self.problem.data)}
@@ -97,10 +102,18 @@ class _Emitter:
             secant=self.plan is not None and self.plan.secant is not None,
             dims=self.plan.dims if self.plan else None,
         )
-        graphs = [g for g in (network.step, network.start) if g is not None]
-        least = tuple(map(max, zip(*(plan(g).ring for g in graphs), strict=True)))
+        least: dict[str, tuple[int, ...]] = {}
+        for graph in self._graphs:
+            for name, ring in plan(graph).rings.items():
+                least[name] = tuple(map(max, zip(ring, least.get(name, ring), strict=True)))
         self.step = Body(network.step, words, least, "u_new")
         self.start = Body(network.start, words, least, "u_0") if network.start is not None else None
+        self.energy = Body(network.energy, words, least, "E") if network.energy is not None else None
+
+    @property
+    def _graphs(self) -> list[nx.DiGraph]:
+        network = self.network
+        return [g for g in (network.step, network.start, network.energy) if g is not None]
 
     @property
     def _jacobian(self) -> bool:
@@ -197,11 +210,12 @@ class _Emitter:
     def _block(self) -> str:
         forms = [self._form(flux, K) for flux in self.system.fluxes for K in labels(self.system, flux)]
         reaction = "" if self.problem.pointwise == 0 else f" − ({notation.show(self.problem.pointwise)})"
+        forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} u" for t in self.system.transports]
         terms = " + ".join(dict.fromkeys(forms)) + reaction
         return f"u − τ [{terms}]" if self.scheme.euler else f"f(u) = −[{terms}]"
 
     def _form(self, flux: Any, K: str) -> str:
-        kappa = "" if flux.term.kappa == 1 else f"{notation.show(flux.term.kappa)} "
+        kappa = _factor(flux.term.kappa)
         inner = f"{K} u" if flux.term.linear and flux.local else f"Φ({K} u)" if flux.local else f"(G(u) {K} u)"
         return f"{kappa}{K}* {inner}"
 
@@ -225,34 +239,51 @@ class _Emitter:
             if self.moving
             else f"[{literal(self.report.tau)}] * self.steps"
         )
-        bound = self._bound_code()
-        if bound is None:
-            return [f"tau = {tau}", 'return {**CERTIFICATE, "tau": tau, "tau_max": None}']
-        limit = (
-            "[float(self.tau_max(k)) for k in range(self.steps)]" if self._bound_moves() else f"[{bound}] * self.steps"
-        )
-        rounding = "1 + torch.finfo(next(self.parameters()).dtype).eps" if self._has_weights() else "1"
+        governing = self.report.governing
+        if not self._has_weights():
+            bound = self._bound_code()
+            tau_max = "None" if bound is None else f"[{bound}] * self.steps"
+            return [f"tau = {tau}", f"tau_max = {tau_max}", 'return {**CERTIFICATE, "tau": tau, "tau_max": tau_max}']
+        moves = self._limit_moves()
+        limits = "self.limits(k) for k in range(self.steps)" if moves else None
+        lines = [f"tau = {tau}"]
+        if moves:
+            lines.append(f"limits = [{limits}]")
+        else:
+            lines += [
+                "limits = {",
+                *(f'    "{n}": {_number(c.limit(self._order))},' for n, c in self._limits.items()),
+                "}",
+            ]
+            lines.append("limits = [limits] * self.steps")
+        known = governing in self._limits
         return [
-            f"tau = {tau}",
-            f"tau_max = {limit}",
-            *([] if self._open else [f"rounding = {rounding}"]),
-            f"kept = all(0 <= t {self._below} for t, b in zip(tau, tau_max))",
-            "kept = kept and all(bool(p.isfinite().all()) for p in self.parameters())",
+            *lines,
+            f"rounding = 1{'' if self._open else ' + torch.finfo(next(self.parameters()).dtype).eps'}",
+            "kept = all(bool(p.isfinite().all()) for p in self.parameters())",
             *self._frozen_lines(),
-            'status = CERTIFICATE["status"] if kept else "unknown"',
-            'new = {"status": status, "tau": tau, "tau_max": tau_max}',
-            *(['new["notions"] = {CERTIFICATE["notion"]: status}'] if self._has_weights() else []),
+            "notions = {}",
+            'for notion, status in CERTIFICATE["notions"].items():',
+            "    bounds = [float(b.get(notion, -1)) * rounding for b in limits]",
+            f"    below = kept and all(0 <= t {'<' if self._open else '<='} b for t, b in zip(tau, bounds))",
+            '    notions[notion] = status if below else "unknown"',
+            f'new = {{"status": notions["{governing}"], "tau": tau, "notions": notions}}',
+            f'new["tau_max"] = {f"""[float(b["{governing}"]) for b in limits]""" if known else None}',
             "return {**CERTIFICATE, **new}",
         ]
+
+    @property
+    def _limits(self) -> dict[str, Claim]:
+        """The claims that bound τ: all that are proved, and the governing one."""
+        return {n: c for n, c in self.report.claims.items() if c.limit(self._order) is not None}
+
+    def _limit_moves(self) -> bool:
+        return any(c.rate.free_symbols and c.x != sp.oo for c in self._limits.values() if c.rate is not None)
 
     @property
     def _open(self) -> bool:
         """Does the bound itself not count as stable?"""
         return self.scheme.interval.open and not self.unlimited
-
-    @property
-    def _below(self) -> str:
-        return "< b" if self._open else "<= b * rounding"
 
     def _frozen_lines(self) -> list[str]:
         """A recurrence over several steps is proved for one operator: weights that differ from step to step lose it."""
@@ -315,13 +346,12 @@ class _Emitter:
 
     def _bound_code(self) -> str | None:
         """τ_max as code: a number, or an expression in what is trained."""
-        rho, limit = self.report.spectral_bound, self.report.limit
-        if rho is None or limit is None or self.report[self.report.governing].bound is None or rho == 0:
+        limit = self.report.claim.limit(self._order)
+        if limit is None:
             return None
         if self.unlimited:
             return 'float("inf")'
-        value = (limit / rho) ** sp.Rational(1, self._order)
-        return torch_code(value, self.scalars) if rho.free_symbols else literal(float(value))
+        return torch_code(limit, self.scalars) if limit.free_symbols else literal(float(limit))
 
     def _weights(self) -> list[list[str]]:
         kind = ["dtype=dtype", "device=device"]
@@ -401,11 +431,13 @@ class _Emitter:
             add(f"norm2_{label}", f"A bound on the squared norm of {label}: the squared sum of its taps.", *lines)
         if self._bound_moves():
             doc = "The bound ρ on the spectrum of −f for the weights of step k."
-            self._add_expression(add, "rho", doc, self.report.spectral_bound)
+            self._add_expression(add, "rho", doc, self.report.claim.rate)
         if self._bound_moves() and self._bound_code() is not None:
-            ratio = f"{literal(float(self.report.limit or 2))} / self.rho(k).clamp(min=1e-12)"
+            ratio = f"{literal(float(self.report.claim.x or 0))} / self.rho(k).clamp(min=1e-12)"
             ratio = f"({ratio}).sqrt()" if self._order == 2 else ratio
             add("tau_max", f"The bound of {self.report.governing} for the weights of step k.", f"return {ratio}")
+        if self._has_weights() and self._limit_moves():
+            methods.append(self._limits_method())
         if self._relaxes:
             doc = "The smallest stable relaxation for the weights of step k."
             self._add_expression(add, self._relaxation_name, doc, self.report.relaxation)
@@ -425,6 +457,30 @@ class _Emitter:
             add("tau", doc, f"return {code}")
         return methods
 
+    def _limits_method(self) -> dict[str, Any]:
+        free = set().union(*(c.rate.free_symbols for c in self._limits.values() if c.rate is not None))
+        lines, names, entries = self._values_of(free), dict[sp.Expr, str](), []
+        for notion, claim in self._limits.items():
+            limit = claim.limit(self._order)
+            assert limit is not None and claim.rate is not None and claim.x is not None
+            if not limit.free_symbols:
+                entries.append(f'    "{notion}": {_number(limit)},')
+                continue
+            if claim.rate not in names:
+                names[claim.rate] = "rate" + f"_{len(names) + 1}" * bool(names)
+                lines += assign(names[claim.rate], torch_code(claim.rate, self.scalars), LINE - 8)
+            quotient = f"{literal(float(claim.x))} / {names[claim.rate]}"
+            entries.append(f'    "{notion}": ' + (f"({quotient}) ** 0.5," if self._order == 2 else f"{quotient},"))
+        doc = "The largest τ of step k for which a notion is proved, by its name."
+        lines += ["return {", *entries, "}"]
+        return {"name": "limits", "arguments": "self, k: int", "returns": "dict", "doc": doc, "lines": lines}
+
+    def _values_of(self, free: set[sp.Symbol]) -> list[str]:
+        """Trained parameters and norms of trained stencils, as local variables."""
+        lines = [f"{self.scalars[p]} = self.get_{p.name}(k)" for p in sorted(free & self.training.parameters, key=str)]
+        norms = [label for label in self.learned if norm_symbol(label) in free]
+        return lines + [f"norm2_{label} = self.norm2_{label}(k)" for label in norms]
+
     @property
     def _relaxes(self) -> bool:
         """Does the relaxation coefficient move with the weights?"""
@@ -436,10 +492,7 @@ class _Emitter:
 
     def _add_expression(self, add: Any, name: str, doc: str, e: sp.Expr) -> None:
         """A method that evaluates an expression in trained parameters and norms of trained stencils."""
-        trained = sorted(e.free_symbols & self.training.parameters, key=str)
-        lines = [f"{self.scalars[p]} = self.get_{p.name}(k)" for p in trained]
-        norms = [label for label in self.learned if norm_symbol(label) in e.free_symbols]
-        lines += [f"norm2_{label} = self.norm2_{label}(k)" for label in norms]
+        lines = self._values_of(e.free_symbols)
         code = assign(name, torch_code(e, self.scalars), LINE - 8)
         add(name, doc, *lines, *code, f"return {name}")
 
@@ -483,7 +536,7 @@ class _Emitter:
         lines += [f"{name} = self.extend_{name}({name})" for name in data]
         if self._implicit:
             lines += ["self.log = [] if history else None", "self.residual = torch.zeros_like(self.residual)"]
-        many, count = self.memory > 0, self.memory + 1
+        many, count = self.kept > 1, self.kept
         if self.start is not None:
             velocity = ", velocity" if self._order == 2 else ""
             lines.append(f"state = self.start(u{velocity}{passed})")
@@ -502,7 +555,7 @@ class _Emitter:
     def _functions(self) -> list[dict[str, Any]]:
         """step, and start if the scheme has one of its own."""
         data = [f"{self._data(f)}: Tensor" for f in self.problem.data]
-        count = self.memory + 1
+        count = self.kept
         kind = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
         inputs = self._states(self.step)
         ring = "`state` carries its ghost ring, and so does the result."
@@ -529,7 +582,7 @@ class _Emitter:
                     "result": ", ".join(results),
                 }
             )
-        results = [self._ringed(self.step, self.step.results[0]), *inputs[:-1]]
+        results = [self._ringed(self.step, self.step.results[0]), *inputs[: self.memory], *inputs[1 + self.memory :]]
         functions.append(
             {
                 "lines": _signature("step", ["self", f"state: {kind}", "k: int", *data], kind),
@@ -539,7 +592,27 @@ class _Emitter:
                 "result": ", ".join(results),
             }
         )
+        if self.energy is not None:
+            functions.append(self._energy_function(self.energy, data))
         return functions
+
+    def _energy_function(self, body: Body, data: list[str]) -> dict[str, Any]:
+        state = self._states(body)
+        extended = [f"{self._data(f)} = self.extend_{self._data(f)}({self._data(f)})" for f in self.problem.data]
+        k = ["k: int = 0"] if self._needs_k(body) else []
+        keywords = ["*", *data] if data else []
+        return {
+            "lines": _signature("energy", ["self", "u: Tensor", *k, *keywords], "Tensor"),
+            "doc": ["The energy E of which f is minus the gradient: (B, …) to (B,)."],
+            "scalars": [
+                *self._data_checks(),
+                *self._scalars(body),
+                *(f"{s} = self.extend(u)" for s in state),
+                *extended,
+            ],
+            "statements": body.statements(),
+            "result": f"{body.results[0]}.flatten()",
+        }
 
     def _what(self) -> str:
         return self._block() if self.scheme.euler else self._formula
@@ -577,9 +650,9 @@ class _Emitter:
         return lines
 
     def _scalars(self, body: Body) -> list[str]:
-        every = [op for g in (self.network.step, self.network.start) if g for _, op in g.nodes(data="op")]
+        every = [op for g in self._graphs for _, op in g.nodes(data="op")]
         used = {s for op in every if getattr(op, "label", "") not in self.learned for s in op.scalars}
-        rho = self.report.spectral_bound
+        rho = self.report.claim.rate
         lost = self.training.parameters - used - (set() if rho is None else rho.free_symbols)
         if lost:  # coefficients of D have been absorbed into the learned taps
             name = min(p.name for p in lost)
@@ -729,6 +802,11 @@ class _Emitter:
 # --- text ---------------------------------------------------------------------------------------------------
 
 
+def _factor(e: sp.Expr) -> str:
+    shown = notation.show(e)
+    return "" if e == 1 else f"({shown}) " if e.is_Add or shown.startswith("-") else f"{shown} "
+
+
 def _offset(j: tuple[int, ...]) -> str:
     halves = [str(i // 2) if i % 2 == 0 else f"{i}/2" for i in j]
     return halves[0] if len(halves) == 1 else f"({', '.join(halves)})"
@@ -750,6 +828,10 @@ def _wrapped(text: str) -> list[str]:
             current = ""
         current += word + " "
     return [*lines, current.rstrip()]
+
+
+def _number(e: sp.Expr | None) -> str:
+    return 'float("inf")' if e in (None, sp.oo) else literal(float(e))
 
 
 def _tuple(values: list[int]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from . import notation
+from .bounds import labels
 from .discretise import SemiDiscrete
 from .implicit import Plan
 from .schemes import Scheme
-from .stability import labels
 
 
 def explain(name: str, system: SemiDiscrete, scheme: Scheme, plan: Plan | None) -> str:
@@ -31,6 +31,7 @@ def _skips(system: SemiDiscrete, scheme: Scheme) -> list[tuple[str, str]]:
     carries = "the old state, input of the recurrence" if scheme.structure.solves else "skip connection: the term u^k"
     rows = [(u, carries)]
     rows += [(u + "_old" * i, f"long skip: the term u^{{k−{i}}}") for i in range(1, scheme.memory + 1)]
+    rows += [(f"{u}_start", "the state its cycle started from, which the diffusivities read")] * scheme.anchored
     rows += [(coefficient, f"the coefficient {coefficient}_k of layer k") for coefficient in scheme.schedule()]
     return rows + ([(scheme.relaxation, f"the relaxation {scheme.relaxation}")] if scheme.relaxation else [])
 
@@ -48,6 +49,11 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
         activations[f"activation: {kind} = {shown}"] = "flux"
     rows = [*convolutions.items(), *((block, text) for text, block in activations.items())]
     rows += [(f"{label}*", "transposed convolution, same weights: minus the divergence") for label in convolutions]
+    for t in system.transports:
+        name = axes[t.axis]
+        rows.append(
+            (f"T_{name}", f"convolution: transport, the centred derivative ∂{name}, times {notation.show(t.speed)}")
+        )
     if system.problem.pointwise != 0:
         rows.append(("reaction", f"pointwise: {notation.show(system.problem.pointwise)}"))
     return rows

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from .grid import Axis, Side
-from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Solve, Stencil
+from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Integral, Solve, Stencil
 
 Extent = tuple[tuple[int, int], ...]
 """Per axis (first position, last position past node n−1)."""
@@ -50,11 +50,12 @@ def offsets(op: Stencil | AdjointStencil) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(sign * j for j in offset) for offset in op.K.taps())
 
 
-def plan(graph: nx.DiGraph, least: tuple[int, ...] = ()) -> Layout:
+def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) -> Layout:
     """Walk the graph backwards from the new state, which is needed on the nodes alone.
 
-    `least` is a ring the states have at any rate, because another graph reads them too.
+    `least` are rings that states ("") and data have at any rate, because another graph reads them too.
     """
+    given = least or {}
     axes: tuple[Axis, ...] = graph.graph["axes"]
     nodes = [(0, 0)] * len(axes)
     needed: dict[str, list[tuple[int, int]]] = dict.fromkeys(graph.graph["outputs"], nodes)
@@ -64,6 +65,8 @@ def plan(graph: nx.DiGraph, least: tuple[int, ...] = ()) -> Layout:
         extent = needed.setdefault(name, [(0, 0)] * len(axes))
         for argument in arguments:
             wanted, found = _reads(op, extent), []
+            if isinstance(op, Integral):
+                wanted = [axis.closed(j) for axis, j in zip(axes, op.location, strict=True)]
             if isinstance(op, (Stencil, AdjointStencil)):
                 place = graph.nodes[argument]["place"]
                 required = op.parity if isinstance(op, Stencil) else op.K.parity(op.parity)
@@ -83,9 +86,10 @@ def plan(graph: nx.DiGraph, least: tuple[int, ...] = ()) -> Layout:
     rings = {}
     for name, node in graph.nodes.items():
         if isinstance(node["op"], Ghost) or (isinstance(node["op"], Input) and node["op"].role in ("state", "data")):
-            rings[name] = tuple((max(-low, high, 0) + 1) // 2 for low, high in needed[name])
+            own = tuple((max(-low, high, 0) + 1) // 2 for low, high in needed[name])
+            rings[name] = tuple(map(max, zip(own, given.get(name, own), strict=True)))
     ringed = [n for n in rings if not isinstance(graph.nodes[n]["op"], Input) or graph.nodes[n]["op"].role == "state"]
-    rings[""] = tuple(map(max, zip(least or (0,) * len(axes), *(rings[n] for n in ringed), strict=True)))
+    rings[""] = tuple(map(max, zip(given.get("", (0,) * len(axes)), *(rings[n] for n in ringed), strict=True)))
     rings |= dict.fromkeys(ringed, rings[""])
     needed |= {n: [(-2 * w, 2 * w) for w in rings[n]] for n in rings if n}
     return Layout({n: tuple(e) for n, e in needed.items()}, extensions, rings)
@@ -103,7 +107,7 @@ def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if isinstance(op, (Stencil, AdjointStencil)):
         reach = list(zip(*offsets(op), strict=True))
         return [(low + min(j), high + max(j)) for (low, high), j in zip(extent, reach, strict=True)]
-    if isinstance(op, (Ghost, Solve)):
+    if isinstance(op, (Ghost, Solve, Integral)):
         return [(0, 0)] * len(extent)
     assert isinstance(op, (Flux, Combination))
     return list(extent)

@@ -23,7 +23,7 @@ import sympy as sp
 
 from .errors import DeclarationError
 from .fields import Parameter
-from .interval import compile_interval
+from .interval import Interval, compile_interval
 from .registry import Registry
 
 _LARGEST, _FAR = 1e32, 1e12
@@ -195,6 +195,16 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     return Range(low, high, symbolic_low, symbolic_high, where)
 
 
+def range_on(f: sp.Expr, s: sp.Symbol, low: float, high: float) -> tuple[float, float]:
+    """An enclosure of the range of f(s) on [low, high], (−inf, inf) where none was found."""
+    f = _factored(f)
+    smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
+    slope = _factored(sp.diff(f, s)) if smooth else None
+    top, _, _ = _maximise(f, slope, s, True, box=(low, high))
+    bottom, _, _ = _maximise(-f, None if slope is None else -slope, s, True, box=(low, high))
+    return -bottom, top
+
+
 def _factored(f: sp.Expr) -> sp.Expr:
     """The form in which intervals overestimate least."""
     if f.has(sp.Max, sp.Min) or not _tame(f):
@@ -265,9 +275,16 @@ def _limit(g: sp.Expr, x: sp.Symbol) -> sp.Expr:
 
 
 def _maximise(
-    f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool, tolerance: float = 1e-9, budget: int = 600
+    f: sp.Expr,
+    slope: sp.Expr | None,
+    s: sp.Symbol,
+    even: bool,
+    tolerance: float = 1e-9,
+    budget: int = 600,
+    box: Interval | None = None,
 ) -> tuple[float, float, bool]:
-    """Branch and bound over |s| ≤ 10³²: (upper bound of f, a point where f comes close to it, does it hold beyond?).
+    """Branch and bound over |s| ≤ 10³², or over one box: (upper bound of f, a point where f comes close to it, does it
+    hold beyond?).
 
     A box on which the slope has one sign is settled by its ends.
     """
@@ -281,6 +298,7 @@ def _maximise(
     cuts = [0.0, *(10.0**k for k in (-6, -3, -2, -1, 0, 1, 2, 4, 8, 16)), _LARGEST]
     boxes = list(itertools.pairwise(cuts))
     boxes += [] if even else [(-b, -a) for a, b in boxes]
+    boxes = [box] if box else boxes
     heap: list[tuple[float, float, float]] = []
     best, where = -math.inf, 0.0
 

@@ -191,6 +191,30 @@ class Combination(Op):
 
 
 @dataclass(frozen=True)
+class Integral(Op):
+    """The sum over the domain with its planes, which count half: one number per sample, with axes of length one."""
+
+    location: Location
+    kind: ClassVar[str] = "integral"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        (v,) = arguments
+        return Place((0,) * len(v.location), tuple((1, 1) for _ in v.location))
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        (v,) = arguments
+        d = len(context.axes)
+        for a, (axis, n) in enumerate(zip(context.axes, context.shape, strict=True)):
+            weight = axis.weights(self.location[a], n)
+            v = v * weight.reshape((-1,) + (1,) * (d - 1 - a))
+        total: np.ndarray = v.sum(axis=tuple(range(-d, 0)), keepdims=True)
+        return total
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"Σ {names[0]}"
+
+
+@dataclass(frozen=True)
 class Ghost(Op):
     """A value on the nodes with ghost values beyond the boundary: what a stencil reads of an intermediate state."""
 

@@ -6,6 +6,7 @@ Here numbers are folded into Python floats, and a function of numbers alone is a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import sympy as sp
@@ -71,13 +72,16 @@ class _Printer:
         for kind, rule in _RULES.items():
             if isinstance(e, kind):
                 return rule(self, e)
+        if isinstance(e, sp.Abs) and not self._is_tensor(e):
+            return f"abs({self.code(e.args[0])})", _ATOM
         if e.func in _FUNCTIONS:
             return f"{_FUNCTIONS[e.func]}({self._argument(e.args[0])})", _ATOM
         raise UnsupportedTermError(f"{e.func} in {e} has no torch form; see the list of functions in the docs")
 
     def _argument(self, e: sp.Expr) -> str:
-        """A function argument must be a tensor, also when it is a plain Python number by name."""
-        return self.code(e) if self._is_tensor(e) else f"torch.as_tensor({self.code(e)})"
+        """A function argument must be a tensor, also when it is a plain Python number by name; of no dimension, its
+        double precision does not widen what it meets."""
+        return self.code(e) if self._is_tensor(e) else f"torch.as_tensor({self.code(e)}, dtype=torch.float64)"
 
     def _add(self, e: sp.Expr) -> tuple[str, int]:
         # constants first: 1 + s² reads better than s² + 1; then positive terms, so that no sum opens with a minus
@@ -90,7 +94,8 @@ class _Printer:
 
     def _mul(self, e: sp.Expr) -> tuple[str, int]:
         if e.could_extract_minus_sign():
-            return f"-{self.code(-e, _PRODUCT)}", _SUM
+            # −(a²)·b, which the formatter brackets
+            return "-" + re.sub(r"^(\w+\*\*\w+)", r"(\1)", self.code(-e, _PRODUCT)), _SUM
         constants = [a for a in e.args if a.is_number]
         number, rest = sp.Mul(*constants), sp.Mul(*(a for a in e.args if not a.is_number))
         above, below = [] if number == 1 else [number], []

@@ -1,10 +1,11 @@
 """PDE in, `Problem` out: the equation sorted into the terms the compiler understands.
 
-    ∂ₜᵐ u = −Σ_c κ_c D_c* Φ_c  +  Σ r(u, data)          (flux terms and pointwise terms)
+    ∂ₜᵐ u = −Σ_c κ_c D_c* Φ_c  −  Σ_a v_a ∂_a u  +  Σ r(u, data)      (flux, transport and pointwise terms)
 
 where D_c = Σ_m α_m ∂^m is a linear differential operator, D_c* = Σ_m (−1)^|m| α_m ∂^m its formal adjoint, and
 Φ_c either a function of D_c u alone or g(…)·D_c u with a diffusivity g that also reads the other D's, u and
-the data. The flux form is primitive: nothing is expanded, and a term of any other form is an error that quotes it.
+the data; the speeds v_a are constant. The flux form is primitive: nothing is expanded, and a term of any other form is
+an error that quotes it.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class Problem:
     time_order: int
     coordinates: tuple[sp.Symbol, ...]
     fluxes: tuple[FluxTerm, ...]
+    transport: tuple[tuple[int, sp.Expr], ...]
+    """(axis, speed): −speed·∂u/∂axis."""
     pointwise: sp.Expr
     boundary: tuple[tuple[Boundary, Boundary], ...]
     parameters: tuple[Parameter, ...] = field(default=())
@@ -106,7 +109,7 @@ class Problem:
 
 
 def canonical(pde: PDE) -> Problem:
-    """Sort the equation into flux terms and pointwise terms; an alien term raises `UnsupportedTermError`."""
+    """Sort the equation into flux, transport and pointwise terms; an alien term raises `UnsupportedTermError`."""
     if len(pde.equations) > 1:
         raise UnsupportedTermError(f"{len(pde.equations)} equations were given; one field at a time is supported")
     equation = pde.equations[0]
@@ -123,7 +126,9 @@ def canonical(pde: PDE) -> Problem:
     collector = _Collector(u, coordinates)
     for term in sp.Add.make_args(right):
         collector.add(sp.S.One, (0,) * len(coordinates), term, term)
-    fluxes, pointwise = collector.finish()
+    fluxes, transport, pointwise = collector.finish()
+    if transport and time_order != 1:
+        raise UnsupportedTermError("transport in an equation of second order in time is not supported yet")
     used = [right, *(f.flux for f in fluxes)]
     return Problem(
         pde=pde,
@@ -131,6 +136,7 @@ def canonical(pde: PDE) -> Problem:
         time_order=time_order,
         coordinates=coordinates,
         fluxes=fluxes,
+        transport=transport,
         pointwise=pointwise,
         boundary=_boundary_per_axis(pde.boundary, coordinates),
         parameters=_unique_parameters(used),
@@ -172,6 +178,7 @@ class _Collector:
     def __init__(self, u: Unknown, coordinates: tuple[sp.Symbol, ...]) -> None:
         self.u, self.x = u, coordinates
         self.pointwise: list[sp.Expr] = []
+        self.speeds: dict[int, sp.Expr] = {}
         self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
 
     def add(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
@@ -197,7 +204,7 @@ class _Collector:
         else:
             self._flux(c, m, e, quoted)
 
-    def finish(self) -> tuple[tuple[FluxTerm, ...], sp.Expr]:
+    def finish(self) -> tuple[tuple[FluxTerm, ...], tuple[tuple[int, sp.Expr], ...], sp.Expr]:
         finished = []
         for outer, term, quoted in self.fluxes.values():
             kappas = {sp.cancel(-outer.get(m, 0) * (-1) ** sum(m) / a) for m, a in term.operator}
@@ -209,7 +216,8 @@ class _Collector:
             kappa = kappas.pop()
             if kappa != 0:
                 finished.append(FluxTerm(term.operator, kappa, term.flux, term.diffusivity, term.slots, term.own))
-        return tuple(finished), sp.Add(*self.pointwise)
+        transport = tuple((a, v) for a, v in sorted(self.speeds.items()) if v != 0)
+        return tuple(finished), transport, sp.Add(*self.pointwise)
 
     def _order(self, derivative: sp.Derivative, quoted: sp.Expr) -> Order:
         if t in derivative.variables:
@@ -217,13 +225,12 @@ class _Collector:
         return _order(derivative, self.x)
 
     def _linear(self, c: sp.Expr, m: Order, quoted: sp.Expr) -> None:
-        """c ∂^{2k} u = −κ D*D u with D = ∂^k."""
+        """c ∂_a u is transport with the speed −c, and c ∂^{2k} u = −κ D*D u with D = ∂^k."""
+        if sum(m) == 1:
+            self.speeds[m.index(1)] = self.speeds.get(m.index(1), sp.S.Zero) - c
+            return
         if any(n % 2 for n in m):
-            kind = (
-                "a derivative of odd order is transport or dispersion"
-                if sum(m) % 2
-                else "a mixed derivative is cross-diffusion"
-            )
+            kind = "a derivative of odd order is dispersion" if sum(m) % 2 else "a mixed derivative is cross-diffusion"
             raise UnsupportedTermError(f"{quoted}: {kind}, not of the form −D*Φ(D u); not supported yet")
         half = tuple(n // 2 for n in m)
         s = sp.Symbol("s", real=True)
@@ -249,7 +256,8 @@ class _Collector:
             raise UnsupportedTermError(
                 f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
                 f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
-                f"d(flux, {self.x[0]}), unexpanded (transport and cross-diffusion are not supported yet)"
+                f"d(flux, {self.x[0]}), unexpanded (transport of varying speed and cross-diffusion are not supported "
+                f"yet)"
             )
         slots, symbols = self._slots(own, operators)
         flux = _replace(e, {form: factor * symbols[operator] for form, (factor, operator) in forms.items()})

@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from .discretise import FROZEN, SemiDiscrete
+from .discretise import FROZEN, TAU, SemiDiscrete
 from .errors import DataError
 from .graph import run
 from .ops import Context
@@ -32,7 +32,8 @@ class Reference:
         scalars: Mapping[str, float],
         fixed: Mapping[str, float] | None = None,
     ) -> None:
-        self.system, self.scheme, self.tau, self.scalars = system, scheme, tau, dict(scalars)
+        self.system, self.scheme, self.tau = system, scheme, tau
+        self.scalars = {**({TAU.name: tau} if system.transports else {}), **scalars}
         self.fixed = dict(fixed or {})
         self._graphs: dict[tuple[int | None, bool], nx.DiGraph] = {}
 
@@ -61,6 +62,14 @@ class Reference:
         f = self.right_hand_side(closed.shape[2:], self._closed_data(data, u0.shape))
         rate: np.ndarray = f(closed)[self._nodes(u0.shape[2:])]
         return rate
+
+    def evaluate(self, graph: nx.DiGraph, u: Any, **data: Any) -> np.ndarray:
+        """The integrals that a graph computes from u, shape (B,)."""
+        u0 = _real(u, "u")
+        closed = self._closed(u0, odd=True)
+        context = Context(self.system.axes, u0.shape[2:], self.scalars)
+        inputs = {str(self.system.problem.unknown.func): closed, **self._closed_data(data, u0.shape)}
+        return run(graph, inputs, context).reshape(len(u0))
 
     def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> _RightHandSide:
         shape = tuple(

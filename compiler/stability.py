@@ -1,60 +1,51 @@
 """Which stability holds, up to which step, and why: three-valued results with hypotheses and witnesses.
 
-For  f(u) = −A(u)u,  A(u) = Σ_c κ_c K_c* G_c(u) K_c  and a scheme whose amplification is stable for 0 ≤ y ≤ x:
+For  f(u) = −A(u)u − Tu + r(u),  A(u) = Σ_c κ_c K_c* G_c(u) K_c,  and a scheme whose amplification R is stable for
+0 ≤ y ≤ x:
 
     norm decrease       0 ≤ G ≤ L          ⇒  0 ≤ A(u) ≤ ρ = Σ κ L ‖K‖²,  ‖u⁺‖ ≤ ‖u‖ for τ ≤ x/ρ
     nonexpansive        0 ≤ Φ' ≤ L_Φ       ⇒  the same for the Jacobian,   ‖S(u)−S(v)‖ ≤ ‖u−v‖ for τ ≤ x/ρ_Φ
+    energy decrease     f = −∇E, Φ' ≤ L_Φ  ⇒  ∇²E ≤ ρ_Φ,                   E(u⁺) ≤ E(u) for τ ≤ 2/ρ_Φ (explicit)
     maximum principle   two-tap K, G ≥ 0   ⇒  A(u) is an M-matrix,         min u ≤ u⁺ ≤ max u for τ ≤ c/max Aᵢᵢ
+    von Neumann         coefficients frozen ⇒ |R| ≤ 1, or roots in the unit disc, at every frequency: necessary only
     power bounded       A frozen           ⇒  the states stay bounded for τᵐ ≤ x/ρ, m the order in time
+    CFL                 waves and transport ⇒ the same limit as a Courant number, cells crossed per step
 
-The first two need a scheme that meets one operator A(w) per step, or a linear f; the last holds for every scheme, but
-for nonlinear f it speaks of the frozen operator, so it is unknown for f itself. Where x = ∞ so is the bound.
+The first two need a scheme that meets one operator A(w) per step, or a linear f. A reaction β(f − u) replaces ρ by
+ρ + 2β, and norms are compared with max(‖u‖, ‖f‖). Where x = ∞ so is the bound.
 
-Proofs: numerics in docs/stability.md. The bounds hold for every grid size. "Refuted" always comes with an
-input on which the network itself was seen to break the claim; what is neither proved nor refuted is unknown.
+Proofs: docs/stability.md. The bounds hold for every grid size. "Refuted" always comes with an input on which the
+network itself was seen to break the claim; what is neither proved nor refuted is unknown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from fractions import Fraction
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from . import notation
-from .discretise import DiscreteFlux, SemiDiscrete
-from .errors import ConvergenceError, SchemeError, UnstableSchemeError, suggest
-from .fields import Data, Parameter, Unknown
+from . import fourier
+from .bounds import Bound, Bounds, short
+from .discretise import TAU, SemiDiscrete
+from .energy import energy_of, why_no_energy
+from .errors import SchemeError, UnstableSchemeError, suggest
+from .fields import Parameter
 from .grid import exact
-from .nonlinearity import Range, range_of
-from .ops import parity_of
-from .reference import Reference
 from .schemes import Scheme
 from .schemes.amplification import OneStep
 from .schemes.base import POWER
-from .stencil import Polynomial, Stencil, fraction, number, rational, squared_norm
+from .schemes.forward_euler import ForwardEuler
+from .stencil import fraction, rational
+from .witness import Search, Witness
 
 SAFETY = 0.9
 """tau="auto" takes the proved bound times this."""
-
-_CLEARLY = 1e-9
-"""A counter-example must miss by more than rounding."""
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Why a result holds: a proof sketch, or inputs on which the claim fails."""
-
-    text: str
-    inputs: tuple[np.ndarray, ...] = ()
-    """Arrays (1, 1, *grid) to run: one state, or a pair u, v for nonexpansiveness."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,8 @@ class Result:
     """One notion of stability for one scheme at one step size.
 
     `bound` is the largest τ for which the notion is proved, under its assumptions (None where there is none, inf where
-    every τ will do); `formula` says how it came about; `norm` is the norm it speaks of.
+    every τ will do), `symbolic` the same as an expression in trained parameters; `formula` says how it came about;
+    `norm` is the norm it speaks of.
     """
 
     notion: str
@@ -72,6 +64,7 @@ class Result:
     norm: str
     assumptions: tuple[str, ...]
     witness: Witness
+    symbolic: sp.Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -88,21 +81,58 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What can be proved for one notion: it holds for τᵐ ≤ x/rate, m the order in time; `x` is None without a proof.
+
+    `rate` is called `symbol` in formulas. Where the limit itself does not count it is `open`. `holds`, where given,
+    decides for one τ exactly.
+    """
+
+    x: sp.Expr | None = None
+    rate: sp.Expr | None = None
+    proof: str = ""
+    assumptions: tuple[str, ...] = ()
+    why_not: str = ""
+    symbol: str = "L‖K‖²"
+    open: bool = False
+    never: bool = False
+    """Is it false for every τ > 0?"""
+    holds: Callable[[float], bool] | None = None
+
+    def limit(self, order: int) -> sp.Expr | None:
+        if self.x is None or self.rate is None:
+            return None
+        unlimited = self.x == sp.oo or self.rate == 0
+        return sp.oo if unlimited else (self.x / self.rate) ** sp.Rational(1, order)
+
+    def formula(self, order: int) -> str:
+        limit = self.limit(order)
+        if limit is None:
+            return "–"
+        if limit == sp.oo:
+            return "every τ"
+        compound = any(mark in self.symbol for mark in "+‖")
+        number = f"{short(self.x)}/({self.symbol})" if compound else f"{short(self.x)}/{self.symbol}"
+        root = f"√({number})" if order == 2 else number
+        return f"{root}, {self.symbol} = {short(self.rate)}"
+
+
+@dataclass(frozen=True)
 class Report:
     """All results, iterable; `tau_max` is the bound of the governing notion, `tau` the step in use."""
 
     results: tuple[Result, ...]
     governing: str
     tau: float
-    spectral_bound: sp.Expr | None
-    """ρ, the bound on the spectrum of A, as a function of what is trainable."""
-    limit: sp.Expr | None
-    """ρ·τ_maxᵐ for the governing notion, m the order in time: 2 for explicit Euler, ∞ without a limit."""
+    claim: Claim
+    """The governing one: its `rate` is a function of what is trained."""
     relaxation: sp.Expr | None
     """The scheme's relaxation coefficient, a number or a part of ρ."""
     own: Mapping[str, float]
     """The value of the relaxation coefficient at the initial weights, by its name; empty without one."""
     operator: Operator
+    claims: Mapping[str, Claim]
+    """What is proved, or governs, by notion."""
     warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Result]:
@@ -137,6 +167,17 @@ class Report:
         return "\n".join(lines)
 
 
+NORMS = {
+    "norm decrease": "L²",
+    "nonexpansive": "L²",
+    "energy decrease": "E",
+    "maximum principle": "L∞",
+    "von Neumann": "L²",
+    POWER: "L²",
+    "CFL": "L²",
+}
+
+
 def analyse(
     system: SemiDiscrete,
     scheme: Scheme,
@@ -150,590 +191,610 @@ def analyse(
     Raises `UnstableSchemeError` when τ exceeds the bound, when the notion is refuted for every τ, or when
     tau="auto" has no bound to choose from; with `allow` the scheme passes and the report says so.
     """
-    return _Analysis(system, scheme, trainable, learned_stencils).report(guarantee or scheme.governing, allow)
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """−growth ≤ A ≤ rho with the ranges it rests on; `rho` is None where no bound is known."""
-
-    rho: sp.Expr | None
-    low: float
-    assumptions: tuple[str, ...]
-    formula: str
-    why_not: str = ""
-    growth: float = 0.0
-    """Σ κ·max(0, −inf Φ')·‖K‖²: how far the spectrum reaches below zero."""
+    if guarantee is not None and guarantee not in NORMS:
+        raise SchemeError(f"guarantee={guarantee!r}: {suggest(str(guarantee), list(NORMS))}")
+    return _Analysis(system, scheme, Bounds(system, trainable, learned_stencils)).report(guarantee, allow)
 
 
 class _Analysis:
-    def __init__(self, system: SemiDiscrete, scheme: Scheme, trainable: frozenset[Parameter], learned: bool) -> None:
-        self.system, self.scheme, self.trainable, self.learned = system, scheme, trainable, learned
-        self.values = {p.name: p.value for p in system.problem.parameters}
+    def __init__(self, system: SemiDiscrete, scheme: Scheme, bounds: Bounds) -> None:
+        self.system, self.scheme, self.bounds = system, scheme, bounds
+        self.order = system.problem.time_order
         self.own: dict[str, float] = {}
-        self.fixed = {
-            p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in system.problem.parameters if p not in trainable
-        }
 
-    # --- the notions ------------------------------------------------------------------------------------
-
-    NOTIONS = ("norm decrease", "nonexpansive", "maximum principle", POWER)
-
-    def report(self, governing: str, allow: bool) -> Report:
-        if governing not in self.NOTIONS:
-            raise SchemeError(f"guarantee={governing!r}: {suggest(str(governing), self.NOTIONS)}")
-        frozen, jacobian, diagonal = self._spectrum(slopes=False), self._spectrum(slopes=True), self._diagonal()
-        bounds = {"norm decrease": frozen, "nonexpansive": jacobian, "maximum principle": diagonal, POWER: frozen}
-        limits = {name: self._tau_bound(name, b) for name, b in bounds.items()}
-        tau = self._choose(governing, limits[governing], bounds[governing], allow)
-        relaxation = self._relaxation(frozen, allow)
-        self.own = {} if relaxation is None else {str(self.scheme.relaxation): self._at_initial(relaxation)}
+    def report(self, guarantee: str | None, allow: bool) -> Report:
+        governing = guarantee or self._governing()
+        claim = self.claim(governing)
+        tau = float(self._choose(governing, claim, allow))
+        relaxation = self._relaxation(allow)
+        if relaxation is not None:
+            self.own = {str(self.scheme.relaxation): self.bounds.at_initial(relaxation)}
         with np.errstate(all="ignore"):  # counter-examples are looked for where numbers overflow
-            judges = (self._norm_decrease, self._nonexpansive, self._maximum_principle, self._power_bounded)
-            every = zip(self.NOTIONS, judges, strict=True)
-            results = tuple(judge(bounds[name], limits[name], tau) for name, judge in every)
-        rho, limit = bounds[governing].rho, self._limits[governing]
-        operator = Operator(self._ends(frozen), self._ends(jacobian), self.system.asymmetry)
-        report = Report(results, governing, float(tau), rho, limit, relaxation, self.own, operator)
-        self._refuse(report, limits[governing], allow)
-        warnings = tuple(
-            f"{r.notion} governs this scheme and is {r.status}: {r.witness}"
-            for r in results
-            if r.notion == governing and r.status != "proved"
-        )
-        return replace(report, warnings=warnings)
+            results = tuple(self._judge(notion, tau) for notion in NORMS)
+        operator = Operator(self._ends(self.bounds.frozen), self._ends(self.bounds.slopes), self.system.asymmetry)
+        kept = {r.notion: self.claim(r.notion) for r in results if r.status == "proved" or r.notion == governing}
+        report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept)
+        self._refuse(report, allow)
+        result = report[governing]
+        if result.status == "proved":
+            return report
+        return replace(report, warnings=(f"{governing} governs this scheme and is {result.status}: {result.witness}",))
+
+    def _governing(self) -> str:
+        """Transport is governed by the CFL or von Neumann's condition, all else by the scheme's own notion; where that
+        has no bound but the maximum principle has, as for many reactions, by the latter."""
+        if self.system.transports:
+            return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
+        first = self.scheme.governing
+        bounded = [n for n in (first, "maximum principle") if self.claim(n).limit(self.order) is not None]
+        return first if self.bounds.at_rest or not bounded else bounded[0]
+
+    # --- what the scheme does -------------------------------------------------------------------------------
 
     @cached_property
-    def _limits(self) -> dict[str, sp.Expr | None]:
-        """ρτᵐ up to which the scheme is stable in each sense, None where the sense does not apply to it."""
-        dimension, linear = self.system.problem.dimension, self.system.linear
-        seen = self.scheme.structured(dimension)
-        factor = self.scheme.amplified(dimension if seen.parts else 1)
-        end = sp.oo if self.scheme.relaxation else factor.real_interval().end
-        if seen.parts and end == 0:  # no interval is known for several operators at once
-            end = None
-        alike = not seen.parts or factor.additive
-        one_matrix = linear and isinstance(factor, OneStep)
-        averages = factor.positivity() if linear or seen.one_operator else sp.S.Zero
+    def _factor(self) -> Any:
+        """The amplification, in one variable or, for a scheme that splits f, in one per axis."""
+        dimension = self.system.problem.dimension
+        return self.scheme.amplified(dimension if self.scheme.structured(dimension).parts else 1)
+
+    @cached_property
+    def _end(self) -> sp.Expr | None:
+        """ρτᵐ up to which the roots stay in the unit disc; None where no interval is known."""
+        if self.scheme.relaxation:
+            return sp.oo
+        end = self._factor.real_interval().end
+        return None if end == 0 and self._parts else end
+
+    @property
+    def _parts(self) -> bool:
+        return self.scheme.structured(self.system.problem.dimension).parts
+
+    @property
+    def _alike(self) -> bool:
+        """Does a step need nothing of its parts but their own spectra?"""
+        return not self._parts or self._factor.additive
+
+    @property
+    def _commuting(self) -> bool:
+        return self._alike or self.bounds.uniform
+
+    @property
+    def _lagged(self) -> bool:
+        """Is a step (I + τA(u))u⁺ = u + τr(u)?"""
+        seen = self.scheme.structure
+        return seen.frozen and seen.one_operator and not seen.parts and self._factor.resolvent and bool(seen.solves)
+
+    @property
+    def _resolvent(self) -> bool:
+        """Is a step u⁺ − τf(u⁺) = u?"""
+        seen = self.scheme.structure
+        return seen.one_evaluation and bool(seen.solves) and self._factor.resolvent
+
+    @property
+    def _open(self) -> bool:
+        return self.scheme.interval.open and self._end != sp.oo
+
+    def _step_text(self) -> str:
+        return "(I − τA(u))u" if self.scheme.euler else "R(−τA(w))u, |R| ≤ 1,"
+
+    # --- the claims -----------------------------------------------------------------------------------------
+
+    @cache  # noqa: B019 (one analysis per compilation)
+    def claim(self, notion: str) -> Claim:
         return {
-            "norm decrease": end if alike and (seen.one_operator or one_matrix) else None,
-            "nonexpansive": end if alike and (seen.one_evaluation or one_matrix) else None,
-            "maximum principle": averages if averages != 0 and not self.scheme.cyclic else None,
-            POWER: end,
-        }
+            "norm decrease": self._norm,
+            "nonexpansive": self._distance,
+            "energy decrease": self._energy,
+            "maximum principle": self._averages,
+            "von Neumann": self._frequencies,
+            POWER: self._powers,
+            "CFL": self._cfl,
+        }[notion]()
 
-    def _tau_bound(self, notion: str, bound: _Bound) -> sp.Expr | None:
-        x, order = self._limits[notion], self.system.problem.time_order
-        if bound.rho is None or bound.low < 0 or x is None:
-            return None
-        return sp.oo if bound.rho == 0 or x == sp.oo else (x / bound.rho) ** sp.Rational(1, order)
+    def _meets_more(self) -> str:
+        name = type(self.scheme).__name__
+        if self.scheme.memory and not self.scheme.cyclic:
+            return f"{name} is a multistep scheme: it is power bounded at best"
+        return f"{name} meets f at more than one state; proved for linear f only"
 
-    def _choose(self, governing: str, limit: sp.Expr | None, bound: _Bound, allow: bool) -> Any:
+    def _with_reaction(self, bound: Bound, linear_end: sp.Expr | None) -> Claim:
+        """Norms and distances: the limit of R on the spectrum of A, and what a reaction makes of it."""
+        r = self.bounds.reaction
+        why_not = bound.why_not or r.why_not
+        if bound.rate is None or bound.low < 0:
+            return Claim(why_not=why_not)
+        if self.bounds.at_rest:
+            known = linear_end is not None
+            return Claim(
+                linear_end, bound.rate, assumptions=bound.assumptions, why_not="" if known else self._meets_more()
+            )
+        assumptions = (*bound.assumptions, *r.assumptions)
+        absorbing = r.steepest if r.affine or bound is self.bounds.slopes else r.absorbing
+        if absorbing is None or (r.growth > 0 and bound is self.bounds.slopes):
+            return Claim(why_not=why_not or f"the reaction {self.system.problem.pointwise} does not damp")
+        if r.source and not r.uniform and bound is self.bounds.frozen:
+            return Claim(why_not="β varies in space, so that ‖u⁺‖² ≤ ‖u‖² + ‖f‖² is all that is known")
+        twice = 2 if r.source else 1
+        symbol = "ρ + 2β" if r.source else "ρ + β" if r.affine else "ρ + sup|r'|"
+        if self.scheme.euler:
+            return Claim(sp.Integer(2), bound.rate + twice * absorbing, assumptions=assumptions, symbol=symbol)
+        if self._resolvent:
+            return Claim(sp.oo, bound.rate, assumptions=assumptions)
+        if self._lagged and bound is self.bounds.frozen and r.affine:  # the reaction stays explicit
+            return Claim(sp.Integer(2 // twice), absorbing, assumptions=assumptions, symbol="β")
+        if linear_end is not None and not r.source and self.scheme.structure.one_evaluation:
+            return Claim(linear_end, bound.rate + absorbing, assumptions=assumptions, symbol=symbol)
+        return Claim(why_not=f"a reaction in {type(self.scheme).__name__} is not covered by this notion")
+
+    def _norm(self) -> Claim:
+        if self.system.transports:
+            return self._normal()
+        one = self.scheme.structure.one_operator or (self.system.linear and isinstance(self._factor, OneStep))
+        claim = self._with_reaction(self.bounds.frozen, self._end if self._alike and one else None)
+        per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cyclic else ""
+        claim = replace(claim, open=self._open and one)
+        proof = f"u⁺ = {self._step_text()} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per}"
+        if self.bounds.reaction.source:
+            proof = "−(1 − τβ)I ≤ I − τβ − τA ≤ (1 − τβ)I, so ‖u⁺‖ ≤ (1 − τβ)‖u‖ + τβ‖f‖ ≤ max(‖u‖, ‖f‖)"
+            if not self.scheme.euler:
+                proof = "‖u⁺‖ is at most a mean of ‖u‖ and ‖f‖ with the weights 1 and τβ"
+        return replace(claim, proof=self._up_to(proof, claim))
+
+    def _distance(self) -> Claim:
+        if self.system.transports:
+            return self._normal()
+        one = self.scheme.structure.one_evaluation or (self.system.linear and isinstance(self._factor, OneStep))
+        claim = self._with_reaction(self.bounds.slopes, self._end if self._alike and one else None)
+        step = "I − τA'" if self.scheme.euler else "R(−τA')"
+        proof = f"the Jacobian is {step} with 0 ≤ A' ≤ ρ, so distances do not grow"
+        if self.bounds.reaction.source and self.bounds.reaction.uniform:
+            proof += ", in u and f jointly"
+        if self._resolvent:
+            proof = "a step is a resolvent, firmly nonexpansive: ‖S(u) − S(v)‖² ≤ ⟨S(u) − S(v), u − v⟩"
+        return replace(claim, proof=self._up_to(proof, claim), open=self._open and one)
+
+    def _normal(self) -> Claim:
+        """Transport with constant coefficients on periodic axes: the step is a normal matrix, its norm max |R|."""
+        claim = self._transport
+        if claim.x is None or not isinstance(self._factor, OneStep):
+            return replace(claim, x=None, why_not=claim.why_not or self._meets_more())
+        return replace(
+            claim, proof=f"T is skew, A symmetric, they commute, so the norm of a step is max |R|: {claim.proof}"
+        )
+
+    def _energy(self) -> Claim:
+        bound, r = self.bounds.slopes, self.bounds.reaction
+        reason = why_no_energy(self.system) or bound.why_not * (bound.rate is None)
+        if reason:
+            return Claim(why_not=reason)
+        if self.order == 2:
+            return Claim(why_not="in an equation of second order in time E is exchanged with kinetic energy")
+        steep = r.steepest
+        if steep is None or bound.rate is None:
+            return Claim(why_not=r.why_not)
+        assumptions = (*bound.assumptions, *r.assumptions)
+        linear_reaction = "ρ" if self.bounds.at_rest else "ρ + sup(−r')"
+        two = sp.Integer(2)
+        proof = "E(u⁺) ≤ E(u) − τ(1 − τL/2)‖f‖² with ∇²E ≤ L"
+        if self.scheme.euler:
+            claim = Claim(two, bound.rate + steep, proof, assumptions, symbol=linear_reaction)
+        elif self._resolvent:
+            growth = bound.growth + r.growth
+            proof = "E(u⁺) ≤ E(u) − (1/τ − μ/2)‖u⁺ − u‖² with ∇²E ≥ −μ"
+            rate = sp.Float(math.nextafter(growth, math.inf), 17) if growth else sp.S.Zero
+            if growth and (bound.rate.free_symbols or self.bounds.trainable):
+                return Claim(why_not="E is not convex, and how far it is from that moves in training")
+            claim = Claim(two, rate, proof, assumptions, symbol="μ")
+        elif self._lagged and self.bounds.concave:
+            proof = "E is concave in |Ku|², so its tangent ½⟨G(u)Kv, Kv⟩ lies above it, and the step lowers that"
+            claim = Claim(two, steep, proof, (*assumptions, "g does not increase"), symbol="sup(−r')")
+        elif self.system.linear and self.bounds.at_rest and isinstance(self._factor, OneStep) and self._alike:
+            proof = "E = ½⟨Au, u⟩ and A commutes with R: E(u⁺) = ½⟨AR²u, u⟩ ≤ E(u)"
+            claim = Claim(self._end, bound.rate, proof, assumptions)
+        else:
+            return Claim(why_not=f"no proof is known for {type(self.scheme).__name__} and this f")
+        if r.interval is not None:  # the bound on r' holds there alone
+            inside = self.claim("maximum principle")
+            if inside.x is None or claim.rate is None or claim.x is None:
+                return Claim(why_not=inside.why_not)
+            if inside.x == sp.oo:
+                return claim
+            claim = replace(claim, x=sp.S.One, rate=sp.Max(claim.rate / claim.x, inside.rate / inside.x), symbol="max")
+        return replace(claim, proof=self._up_to(claim.proof, claim))
+
+    def _averages(self) -> Claim:
+        bound, r = self.bounds.diagonal, self.bounds.reaction
+        dimension = self.system.problem.dimension
+        averages = self._factor.positivity() if isinstance(self._factor, OneStep) else sp.S.Zero
+        seen = self.scheme.structured(dimension)
+        if self.scheme.cyclic and not seen.one_operator and not self.system.linear:
+            averages = sp.S.Zero
+        if not (self.system.linear or seen.one_operator or (self.scheme.euler)):
+            averages = sp.S.Zero
+        if bound.rate is None:
+            return Claim(why_not=bound.why_not)
+        if averages == 0 or (not self._alike and not self._factor.additive):
+            return Claim(
+                why_not=self._meets_more() if not isinstance(self._factor, OneStep) else "R(−τA) is no average"
+            )
+        if r.steepest is None:
+            return Claim(why_not=r.why_not)
+        assumptions = (*bound.assumptions, *r.assumptions)
+        proof = (
+            "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"
+            if self.scheme.euler
+            else "A is an M-matrix, so R(−τA) has no negative entry and rows that sum to at most one"
+        )
+        if self.system.transports:
+            return self._monotone(averages, proof, assumptions)
+        if self.bounds.at_rest:
+            return Claim(
+                averages, bound.rate, self._up_to(proof, Claim(averages, bound.rate)), assumptions, symbol="max Aᵢᵢ"
+            )
+        within = "values stay between the extremes of u and f" if r.affine else "values stay in the interval"
+        proof = f"u⁺ does not decrease in any value of u, so {within}"
+        symbol = "(max Aᵢᵢ + β)" if r.affine else "(max Aᵢᵢ + sup(−r'))"
+        if not r.affine and r.interval is None:
+            return Claim(why_not="no interval was found that the solution cannot leave")
+        if self.scheme.euler:
+            return Claim(sp.S.One, bound.rate + r.steepest, proof, assumptions, symbol=symbol)
+        if r.affine and self._lagged:
+            return Claim(sp.S.One, r.steepest, proof, assumptions, symbol="β")
+        if r.affine and seen.one_evaluation:
+            return Claim(averages, bound.rate + r.steepest, proof, assumptions, symbol=symbol)
+        return Claim(why_not=f"a reaction in {type(self.scheme).__name__} is not covered by this notion")
+
+    def _monotone(self, averages: sp.Expr, proof: str, assumptions: tuple[str, ...]) -> Claim:
+        """Transport: the off-diagonal entries of f are not negative."""
+        rate = self.bounds.diagonal.rate
+        assert rate is not None
+        tvd = "; along one axis the total variation does not grow"
+        if not rate.has(TAU):
+            if not self.bounds.monotone():
+                return Claim(why_not="the difference has entries of both signs off its diagonal")
+            return Claim(averages, rate, proof + tvd, assumptions, symbol="max Aᵢᵢ")
+        flows = []
+        for t in self.system.transports:
+            flows.append(sp.Abs(t.speed.xreplace(self.bounds.fixed)) / _rational(self.system.axes[t.axis].spacing))
+        d = len(flows)
+        most = d * sp.Max(*flows)  # Courant number 1/d per axis
+
+        def holds(tau: float) -> bool:
+            center = tau * self.bounds.at_initial(rate.xreplace({TAU: _rational(Fraction(tau))}))
+            return self.bounds.monotone(tau) and center <= 1 + 1e-15
+
+        if not holds(self.bounds.at_initial(1 / most) / 2):
+            return Claim(why_not="the step has negative entries at Courant numbers below 1")
+        symbol = f"{d} max|v|/h" if d > 1 else "|v|/h"
+        return Claim(sp.S.One, most, proof + tvd, assumptions, symbol=symbol, holds=holds)
+
+    def _frequencies(self) -> Claim:
+        if self.system.transports:
+            return self._transport
+        claim = self._powers()
+        if self.system.linear:
+            return claim
+        frozen = "coefficients frozen at constants: necessary for stability, not sufficient"
+        return replace(claim, assumptions=(*claim.assumptions, frozen))
+
+    def _powers(self) -> Claim:
+        if self.system.transports:
+            claim = self._transport
+            return replace(
+                claim, proof=f"T is skew, A symmetric, they commute, and {claim.proof}" if claim.proof else ""
+            )
+        bound, r = self.bounds.frozen, self.bounds.reaction
+        if bound.rate is None or bound.low < 0 or self._end is None:
+            return Claim(
+                why_not=bound.why_not or f"no interval is known for several operators in {type(self.scheme).__name__}"
+            )
+        what = "a cycle" if self.scheme.cyclic else "a step"
+        proof = f"the amplification of {what} stays in the unit disc for 0 ≤ τλ ≤ {short(self._end)}"
+        if self.scheme.relaxation:
+            proof = (
+                f"the roots lie in the unit disc for every τ if λ ≤ {self.scheme.interval.end}{self.scheme.relaxation}"
+            )
+        rate, assumptions, symbol = bound.rate, bound.assumptions, "L‖K‖²"
+        if not self.bounds.at_rest:
+            if r.steepest is None or r.growth > 0 or not r.affine:
+                return Claim(why_not=r.why_not or f"the reaction {self.system.problem.pointwise} is not β(f − u)")
+            if self._lagged:
+                return self._norm()
+            if self.scheme.relaxation or self.scheme.structure.frozen:
+                return Claim(why_not="a reaction that stays explicit is not covered by this notion")
+            rate, symbol = rate + r.steepest, "ρ + β"
+            assumptions = (
+                *assumptions,
+                *r.assumptions,
+                "a source stands still: the difference of two solutions is bounded",
+            )
+        claim = Claim(self._end, rate, assumptions=assumptions, symbol=symbol, open=self._open)
+        return replace(claim, proof=f"{proof}, and the spectrum of A lies in [0, ρ]")
+
+    def _cfl(self) -> Claim:
+        """The von Neumann limit of waves and transport as a Courant number."""
+        if self.system.transports:
+            claim = self._transport
+            rate = claim.rate
+            if claim.x is None or rate is None:
+                return claim
+            number = self.bounds.at_initial(claim.x * self.bounds.courant / rate) if not rate.has(TAU) else 1.0
+            return replace(claim, proof=f"Courant number τΣ|v|/h ≤ {number:.6g}: {claim.proof}")
+        if self.order == 1:
+            return Claim(why_not="does not apply: diffusion has no finite speed of propagation")
+        claim = self._powers()
+        return replace(claim, proof=f"waves of speed √(κ sup g), none of which a step outruns: {claim.proof}")
+
+    # --- transport ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _transport(self) -> Claim:
+        """max |R(−τλ(θ))| ≤ 1 over all frequencies, for constant coefficients on periodic axes."""
+        bounds, system = self.bounds, self.system
+        if not bounds.uniform or self._parts:
+            return Claim(why_not="transport together with nonlinear, varying or split terms has no symbol")
+        assumptions = ("constant coefficients, periodic along the transport",)
+        if not system.fluxes:
+            return self._skew(assumptions)
+        R = self._factor
+        if not isinstance(R, OneStep) or R.dimension > 1:
+            return Claim(
+                why_not="von Neumann's condition of a multistep scheme is not solved for transport with diffusion"
+            )
+        axes = {a for t in system.transports for a in [t.axis]}
+        axes |= {a for f in system.fluxes for p in f.own[0].products for a, m in enumerate(p.orders) if m}
+        if len(axes) == 1 and all(f.viscous for f in system.fluxes):
+            x, sharp = fourier.limit(R, lambda tau: self._symbol(next(iter(axes)), tau, unit=True))
+            sharp_text = "" if sharp else ", a number just below it"
+            proof = f"|R| ≤ 1 at every frequency up to the Courant number {short(rational(x))}{sharp_text}"
+            if x == 0:
+                return Claim(why_not="|R| > 1 at some frequency for every τ > 0", never=True)
+            return Claim(rational(x), bounds.courant, proof, assumptions, symbol="|v|/h")
+        if len(axes) == 1 and not bounds.trainable:
+            (a,) = axes
+            x, _ = fourier.limit(R, lambda tau: self._symbol(a, tau))
+            if x == 0:
+                return Claim(why_not="|R| > 1 at some frequency for every τ > 0", never=True)
+            proof = "|D|² − |N|² ≥ 0 for R = N/D, a polynomial in cos θ whose roots were isolated"
+            return Claim(
+                sp.S.One, 1 / rational(x), proof, assumptions, symbol="λ",
+                holds=lambda tau: fourier.stable(R, self._symbol(a, Fraction(tau)), Fraction(tau)),
+            )  # fmt: skip
+        averages, diagonal = R.positivity(), bounds.diagonal.rate
+        if averages != 0 and diagonal is not None and not diagonal.has(TAU) and bounds.monotone():
+            proof = "I + τf has no negative entry and rows that sum to one, and R is a mean of its powers"
+            return Claim(averages, diagonal, proof, assumptions, symbol="max Aᵢᵢ")
+        if averages != 0 and diagonal is not None and diagonal.has(TAU):
+            return self._monotone(averages, "no entry of the step is negative, its rows sum to one", assumptions)
+        if averages != 0 and not bounds.trainable:  # |1 − τΣλ_a| ≤ Σ p_a|1 − τλ_a/p_a|, p_a a partition of one
+            limits = [fourier.limit(_EULER, partial(self._symbol, a))[0] for a in sorted(axes)]
+            if all(limits):
+                total = sp.Add(*(1 / rational(x) for x in limits))
+                proof = "axis by axis |1 − τλ| ≤ 1, and R is a mean of powers of the mean of these"
+                return Claim(averages, total, proof, assumptions, symbol="Σ 1/τ_a")
+        return Claim(why_not="no bound is known for transport and diffusion along several axes with these differences")
+
+    def _skew(self, assumptions: tuple[str, ...]) -> Claim:
+        """No diffusion: the spectrum is imaginary."""
+        try:
+            end = self.scheme.amplified(1).imaginary_interval().end
+        except SchemeError as error:
+            return Claim(why_not=str(error))
+        if end == 0:
+            return Claim(why_not="the spectrum is imaginary, and |R(iy)| > 1 for every small y > 0", never=True)
+        proof = f"|R(iy)| ≤ 1, or roots in the unit disc, for 0 ≤ y ≤ {short(end)}"
+        return Claim(end, self.bounds.carried, proof, assumptions, symbol="Σ|v|‖T‖")
+
+    def _symbol(self, axis: int, tau: Fraction, unit: bool = False) -> fourier.Symbol:
+        """d and q along one axis; with `unit` for speed and spacing one, where τ is the Courant number."""
+        fixed = {**self.bounds.fixed, TAU: rational(tau)}
+        d, q = sp.Poly(0, fourier.X, domain="QQ"), sp.Poly(0, fourier.X, domain="QQ")
+        speed, h = sp.S.One, sp.S.One
+        for t in (t for t in self.system.transports if t.axis == axis):
+            h, speed = _rational(self.system.axes[axis].spacing), t.speed.xreplace(fixed)
+            q += fourier.centred(t.stencil, axis) * (h if unit else speed)
+        for flux in self.system.fluxes:
+            if any(p.orders[axis] for p in flux.own[0].products):
+                kappa = flux.term.kappa
+                if unit:  # κ = |v|hk(ν), and k is what remains at v = h = 1
+                    at = {TAU: rational(tau) * h / sp.Abs(speed)} if speed.is_number else {}
+                    kappa = flux.term.kappa.xreplace({**self.bounds.fixed, **at})
+                    kappa = sp.simplify(kappa / (sp.Abs(speed) * h)) * h**2
+                d += fourier.diffusive(flux.own[0], axis) * sp.Rational(kappa.xreplace(fixed))
+        return d, q
+
+    # --- τ and α --------------------------------------------------------------------------------------------
+
+    def _choose(self, governing: str, claim: Claim, allow: bool) -> Any:
         if self.scheme.tau != "auto":
             return self.scheme.tau
-        name = type(self.scheme).__name__
-        if limit is None or (not limit.is_finite and limit != sp.oo):
-            why = bound.why_not or (bound.formula if bound.rho is None else f"{name} evaluates f at several states")
+        name, limit = type(self.scheme).__name__, claim.limit(self.order)
+        if limit is None:
             raise UnstableSchemeError(
-                f"tau='auto' needs a proved bound, but {governing} has none for this PDE ({why}); give {name} a tau"
-                + ("" if allow else " and pass unstable='allow' if it is refuted")
+                f"tau='auto' needs a proved bound, but {governing} has none for this PDE ({claim.why_not}); "
+                f"give {name} a tau" + ("" if allow else " and pass unstable='allow' if it is refuted")
             )
         if limit != sp.oo:
-            return SAFETY * self._at_initial(limit)
-        if bound.rho in (None, 0):
+            return SAFETY * self.bounds.at_initial(limit)
+        rate = self.bounds.frozen.rate
+        if rate in (None, 0):
             return 1.0
-        return float((self.scheme.stride * 2 / self._at_initial(bound.rho)) ** (1 / self.system.problem.time_order))
+        return float((self.scheme.stride * 2 / self.bounds.at_initial(rate)) ** (1 / self.order))
 
-    def _relaxation(self, frozen: _Bound, allow: bool) -> sp.Expr | None:
+    def _relaxation(self, allow: bool) -> sp.Expr | None:
         """α: what the user gave, checked, or the smallest stable one, ρ/x."""
         name = self.scheme.relaxation
         if name is None:
             return None
-        given, cls, part = getattr(self.scheme, name), type(self.scheme).__name__, self.scheme.interval.end
-        if frozen.rho is None or frozen.low < 0:
+        frozen, given, cls, part = (
+            self.bounds.frozen,
+            getattr(self.scheme, name),
+            type(self.scheme).__name__,
+            self.scheme.interval.end,
+        )
+        if frozen.rate is None or frozen.low < 0:
             if given == "auto":
                 raise UnstableSchemeError(
                     f"{cls}({name}='auto') needs a bound on the spectrum, and there is none for this PDE "
                     f"({frozen.why_not}); give {name} a number and pass unstable='allow'"
                 )
             return sp.Float(given, 17)
-        least = frozen.rho / part
+        least = frozen.rate / part
         if given == "auto":
             return least if least != 0 else sp.S.One
-        if least.free_symbols - set(self.system.problem.parameters) or least.free_symbols & self.trainable:
+        if least.free_symbols - set(self.system.problem.parameters) or least.free_symbols & self.bounds.trainable:
             raise SchemeError(f"{cls}({name}={given!r}): the bound {name} ≥ ρ/{part} moves in training; use 'auto'")
         if exact(given) < fraction(least) and not allow:
             raise UnstableSchemeError(
-                f"{cls}({name}={given!r}) is below {self._at_initial(least):.10g} = ρ/{part}, ρ = "
-                f"{_short(frozen.rho)}, and is not power bounded; raise {name}, use {name}='auto', or pass "
+                f"{cls}({name}={given!r}) is below {self.bounds.at_initial(least):.10g} = ρ/{part}, ρ = "
+                f"{short(frozen.rate)}, and is not power bounded; raise {name}, use {name}='auto', or pass "
                 f"unstable='allow'"
             )
         return sp.Rational(*exact(given).as_integer_ratio())
 
-    def _ends(self, bound: _Bound) -> tuple[float, float] | None:
-        return None if bound.rho is None else (-bound.growth, self._at_initial(bound.rho))
+    def _ends(self, bound: Bound) -> tuple[float, float] | None:
+        """With the slope of the reaction."""
+        r = self.bounds.reaction
+        if bound.rate is None or r.steepest is None or bound.rate.has(TAU):
+            return None
+        return -bound.growth - r.growth, self.bounds.at_initial(bound.rate + r.steepest)
 
-    def _at_initial(self, e: sp.Expr) -> float:
-        return number(e.xreplace(self._initial_norms()), self.values)
-
-    def _initial_norms(self) -> dict[sp.Symbol, sp.Expr]:
-        if not self.learned:
-            return {}
-        values = {p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in self.system.problem.parameters}
-        return {norm_symbol(label): _learned_norm(K).xreplace(values) for label, K in own_stencils(self.system)}
-
-    def _refuse(self, report: Report, limit: sp.Expr | None, allow: bool) -> None:
+    def _refuse(self, report: Report, allow: bool) -> None:
         result = report[report.governing]
         if allow or result.status == "proved":
             return
-        if result.status == "unknown" and (result.bound is None or self._within(report.tau, limit)):
+        if result.status == "unknown" and (result.bound is None or self._within(report.tau, report.claim)):
             return
         if result.bound is None:
+            never = report.claim.never or self._counterexample(report.governing, report.tau / 1000, report.claim)
+            when = "for every tau" if never else f"at tau = {report.tau:.10g}"
             raise UnstableSchemeError(
-                f"{result.notion} is refuted for every tau: {result.witness}; "
-                f"choose another diffusivity or guarantee, or pass unstable='allow'"
+                f"{result.notion} is refuted {when}: {result.witness}; "
+                f"choose another diffusivity, scheme or guarantee, or pass unstable='allow'"
             )
         raise UnstableSchemeError(
             f"tau = {report.tau:.10g} exceeds {result.bound:.10g} = {result.formula}, the bound of {result.notion}; "
             f"lower tau, use tau='auto', or pass unstable='allow'"
         )
 
-    def _within(self, tau: Any, limit: sp.Expr | None) -> bool:
+    # --- judgement ------------------------------------------------------------------------------------------
+
+    def _within(self, tau: float, claim: Claim) -> bool:
+        limit = claim.limit(self.order)
         if limit is None:
             return False
-        limit = limit.xreplace(self._initial_norms()).xreplace({p: sp.Float(p.value, 17) for p in self.trainable})
+        if claim.holds is not None:
+            return claim.holds(tau)
+        limit = limit.xreplace(self.bounds.initial_norms)
+        limit = limit.xreplace({p: sp.Float(p.value, 17) for p in self.bounds.trainable})
         if limit == sp.oo:
             return True
-        open_ended = self.scheme.interval.open
         if limit.is_Rational:
-            return exact(tau) < fraction(limit) if open_ended else exact(tau) <= fraction(limit)
-        return float(tau) < float(limit) if open_ended else float(tau) <= float(limit)
+            return exact(tau) < fraction(limit) if claim.open else exact(tau) <= fraction(limit)
+        return tau < float(limit) if claim.open else tau <= float(limit)
 
-    def _result(
-        self, notion: str, norm: str, bound: _Bound, limit: sp.Expr | None, tau: Any, proof: str, broken: Witness | None
-    ) -> Result:
-        value = None if limit is None else math.inf if limit == sp.oo else self._at_initial(limit)
-        assumptions, formula = bound.assumptions, self._formula(notion, bound)
-        seen = self.scheme.structure
-        if seen.solves:
+    def _judge(self, notion: str, tau: float) -> Result:
+        claim = self.claim(notion)
+        limit = claim.limit(self.order)
+        value = None if limit is None else math.inf if limit == sp.oo else self.bounds.at_initial(limit)
+        formula, assumptions = claim.formula(self.order), claim.assumptions
+        if self.scheme.relaxation and notion in ("von Neumann", POWER) and limit is not None:
+            formula = f"every τ for {self.scheme.relaxation} ≥ ρ/{self.scheme.interval.end}, ρ = {short(claim.rate)}"
+        if self.scheme.structure.solves:
             assumptions = (*assumptions, "every solve converges to its tolerance, beyond which nothing is claimed")
-        if self._within(tau, limit) and not seen.exact:
-            why = "a solve may stop before it has converged; proved for on_failure='error' without fixed iterations"
-            return Result(notion, "unknown", value, formula, norm, assumptions, Witness(why))
-        if self._within(tau, limit):
-            return Result(notion, "proved", value, formula, norm, assumptions, Witness(proof))
+
+        def result(status: str, witness: Witness, assumptions: tuple[str, ...] = assumptions) -> Result:
+            return Result(notion, status, value, formula, NORMS[notion], assumptions, witness, limit)
+
+        if self._within(tau, claim):
+            if not self.scheme.structure.exact:
+                why = "a solve may stop before it has converged; proved for on_failure='error' without fixed iterations"
+                return result("unknown", Witness(why))
+            return self._nonlinear(notion, result("proved", Witness(claim.proof)), tau)
+        broken = self._counterexample(notion, tau, claim)
         if broken is not None:
-            return Result(notion, "refuted", value, formula, norm, (), broken)
-        why = bound.why_not or f"tau = {float(tau):.6g} exceeds the proved bound, and no counter-example was found"
-        if not bound.why_not and limit is None:
-            why = f"{type(self.scheme).__name__} meets f at more than one state; proved for linear f only"
-            if self.scheme.memory and not self.scheme.cyclic:
-                why = f"{type(self.scheme).__name__} is a multistep scheme: it is power bounded at best"
-        return Result(notion, "unknown", value, formula, norm, assumptions, Witness(why))
+            return self._lipschitz(result("refuted", broken, ()), tau)
+        why = claim.why_not or f"tau = {tau:.6g} exceeds the proved bound, and no counter-example was found"
+        return self._lipschitz(result("unknown", Witness(why)), tau)
 
-    def _formula(self, notion: str, bound: _Bound) -> str:
-        x = self._limits[notion]
-        if bound.rho is None or bound.low < 0 or x is None:
-            return "–"
-        if x == sp.oo:
-            if self.scheme.relaxation:
-                return f"every τ for {self.scheme.relaxation} ≥ ρ/{self.scheme.interval.end}, ρ = {_short(bound.rho)}"
-            return "every τ"
-        if notion == "maximum principle":
-            return bound.formula if x == 1 else f"{_short(x)}/max Aᵢᵢ, max Aᵢᵢ = {_short(bound.rho)}"
-        number = f"{_short(x)}/(L‖K‖²)"
-        root = f"√({number})" if self.system.problem.time_order == 2 else number
-        return f"{root}, L‖K‖² = {_short(bound.rho)}"
-
-    def _norm_decrease(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        step = "(I − τA(u))u" if self.scheme.euler else "R(−τA(w))u, |R| ≤ 1,"
-        per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cyclic else ""
-        formula = self._formula("norm decrease", bound)
-        proof = f"u⁺ = {step} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per} for {_up_to(formula)}"
-        broken = None if self._within(tau, limit) else self._growing_state(tau)
-        return self._result("norm decrease", "L²", bound, limit, tau, proof, broken)
-
-    def _nonexpansive(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        step = "I − τA'" if self.scheme.euler else "R(−τA')"
-        formula = self._formula("nonexpansive", bound)
-        proof = f"the Jacobian is {step} with 0 ≤ A' ≤ ρ, so distances do not grow for {_up_to(formula)}"
-        broken = None if self._within(tau, limit) else self._spreading_pair(tau)
-        result = self._result("nonexpansive", "L²", bound, limit, tau, proof, broken)
-        if result.status == "proved" or bound.rho is None or not self.scheme.euler:
+    def _nonlinear(self, notion: str, result: Result, tau: float) -> Result:
+        """Power boundedness is proved for the frozen operator; for nonlinear f it is open unless norms decrease."""
+        if notion != POWER:
             return result
-        lipschitz = max(abs(1 - float(tau) * self._at_initial(bound.rho)), 1 + float(tau) * bound.growth)
-        return replace(result, formula=f"Lipschitz constant ≤ {lipschitz:.6g}")
-
-    def _maximum_principle(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        proof = (
-            "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"
-            if self.scheme.euler
-            else "A is an M-matrix, so its resolvents have no negative entry and rows that sum to at most one"
-        )
-        broken = None if self._within(tau, limit) else self._overshoot(tau)
-        return self._result("maximum principle", "L∞", bound, limit, tau, proof, broken)
-
-    def _power_bounded(self, bound: _Bound, limit: sp.Expr | None, tau: Any) -> Result:
-        scheme, seen = self.scheme, self.scheme.structure
-        what = "a cycle" if scheme.cyclic else "a step"
-        roots = f"the amplification of {what} stays in the unit disc for 0 ≤ τλ ≤ {_short(scheme.interval.end)}"
-        if scheme.relaxation:
-            roots = f"the roots lie in the unit disc for every τ if λ ≤ {scheme.interval.end}{scheme.relaxation}"
-        proof = f"{roots}, and the spectrum of A lies in [0, ρ]"
-        within = self._within(tau, limit)
-        result = self._result(POWER, "L²", bound, limit, tau, proof, None if within else self._blow_up(tau))
         notes = list(result.assumptions)
-        if scheme.relaxation and self.own and result.status != "refuted":
-            term = self.own[scheme.relaxation] * float(tau) ** 2
+        if self.own:
+            term = self.own[str(self.scheme.relaxation)] * tau**2
             notes.append(
                 f"consistency: the scheme solves u_t + ατ²u_tt = f(u) with ατ² = {term:.4g}, and tends to the PDE only "
                 f"for τ/h → 0"
             )
-        if self.system.problem.time_order == 2 and result.status != "refuted":
+        if self.order == 2:
             notes.append("off the kernel of A, where states grow linearly in time as in the PDE")
-        commuting = not seen.parts or scheme.amplified(self.system.problem.dimension).additive
-        commuting = commuting or all(f.local or f.term.diffusivity == 1 for f in self.system.fluxes)
-        known = (self.system.linear and commuting) or self._within(tau, self._tau_bound("norm decrease", bound))
-        if result.status == "proved" and not known:
-            parts = "" if commuting else ", its parts commute"
-            notes.append(f"A(u) is frozen: the same operator in every step{parts}")
-            witness = Witness(f"proved for the frozen operator: {proof}; for the nonlinear f itself it is open")
-            return replace(result, status="unknown", assumptions=tuple(notes), witness=witness)
-        return replace(result, assumptions=tuple(notes))
+        linear = all(flux.term.linear for flux in self.system.fluxes)
+        known = (linear and self._commuting) or self._within(tau, self.claim("norm decrease"))
+        if known:
+            return replace(result, assumptions=tuple(notes))
+        parts = "" if self._commuting else ", its parts commute"
+        notes.append(f"A(u) is frozen: the same operator in every step{parts}")
+        witness = Witness(f"proved for the frozen operator: {result.witness}; for the nonlinear f itself it is open")
+        return replace(result, status="unknown", assumptions=tuple(notes), witness=witness)
 
-    # --- bounds -----------------------------------------------------------------------------------------
+    def _lipschitz(self, result: Result, tau: float) -> Result:
+        """Where distances may grow: by how much at most."""
+        bound = self.bounds.slopes
+        if result.notion != "nonexpansive" or bound.rate is None or not self.scheme.euler or self.system.transports:
+            return result
+        if not self.bounds.at_rest or bound.rate.has(TAU):
+            return result
+        lipschitz = max(abs(1 - tau * self.bounds.at_initial(bound.rate)), 1 + tau * bound.growth)
+        return replace(result, formula=f"Lipschitz constant ≤ {lipschitz:.6g}")
 
-    def _spectrum(self, slopes: bool) -> _Bound:
-        """ρ = Σ κ L ‖K‖² with L from the range of g, or of Φ' for the Jacobian."""
-        what = "Φ'" if slopes else "g"
-        assumptions: list[str] = []
-        groups: dict[sp.Expr, list[Stencil]] = {}
-        low, growth = math.inf, 0.0
-        if self.system.problem.pointwise != 0:
-            return _Bound(
-                None,
-                -math.inf,
-                (),
-                "–",
-                f"the reaction term {self.system.problem.pointwise} is not covered by this notion yet",
-            )
-        for flux in self.system.fluxes:
-            strength, lowest, text, why_not = self._strength(flux, slopes)
-            low = min(low, lowest)
-            if strength is None:
-                return _Bound(None, low, (), "–", why_not)
-            assumptions.append(text)
-            groups.setdefault(strength, []).extend(flux.own)
-            growth += max(0.0, -lowest) * self._at_initial(flux.term.kappa * self._joint_norm(list(flux.own))[0])
-        rho, is_exact = sp.S.Zero, True
-        for strength, members in groups.items():
-            norm, sharp = self._joint_norm(members)
-            rho, is_exact = rho + strength * norm, is_exact and sharp
-        if not is_exact and not rho.free_symbols:
-            rho = sp.Float(math.nextafter(float(rho), math.inf), 17)
-        norm_text = "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size"
-        why_not = f"{what} takes the negative value {low:.6g}" if low < 0 else ""
-        return _Bound(rho, low, (*dict.fromkeys(assumptions), norm_text), "–", why_not, growth)
-
-    def _strength(self, flux: DiscreteFlux, slopes: bool) -> tuple[sp.Expr | None, float, str, str]:
-        """κ·sup of g or Φ', its infimum, the hypothesis in words, and why there is none."""
-        term = flux.term
-        kappa = term.kappa.xreplace(self.fixed)
-        if kappa.is_nonnegative is not True:
-            sign = (
-                "is negative: backward diffusion" if kappa.is_negative else "has no known sign; declare positive=True"
-            )
-            return None, -math.inf if kappa.is_negative else 0.0, "", f"the factor {term.kappa} {sign}"
-        ranges, shown, why_not = self._ranges(flux, slopes)
-        if not ranges:
-            return None, 0.0, "", why_not
-        low, high, strength = 1.0, 1.0, kappa
-        for r in ranges:
-            low, high = min(low * r.low, low * r.high, high * r.low), high * r.high
-            top = r.symbolic_high if r.symbolic_high is not None else sp.Float(r.high, 17)
-            strength = strength * top.xreplace(self.fixed)
-        if not math.isfinite(high) or math.isnan(low):
-            depends = " for every value of the trainable parameters" if self.trainable else ""
-            return None, low if math.isfinite(low) else 0.0, "", f"no upper bound was found for {shown}{depends}"
-        name = "Φ'" if slopes else "g"
-        return strength, low, f"{low:.6g} ≤ {name} ≤ {_short(strength / kappa)} for {shown}", ""
-
-    def _ranges(self, flux: DiscreteFlux, slopes: bool) -> tuple[list[Range], str, str]:
-        """The diffusivity (or flux slope) as a product of factors in one variable each, with their ranges."""
-        term = flux.term
-        s = sp.Symbol("s", real=True)
-        if flux.local:
-            own = term.slots[term.own][0]
-            Phi = term.flux.xreplace({own: s})
-            slope = sp.diff(Phi, s)
-            if slopes or term.diffusivity is None:
-                if not slopes and Phi.xreplace({s: sp.S.Zero}) != 0:
-                    return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
-                return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
-            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {_shown(flux)}", ""
-        g, others, weights = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
-        if slopes and set(weights) - {1}:
-            return [], "", f"the norm in {_shown(flux)} weighs its components, whose Jacobian is not covered yet"
-        if g is None:
-            return [], "", f"the diffusivity {_shown(flux)} is not a function of one norm times data"
-        ranges = [self._range(g, s)]
-        if slopes:  # the Jacobian has the eigenvalues g and Φ' = (g(s²)s)'
-            ranges = [_union(ranges[0], self._range(sp.diff(g * s, s), s))]
-        for factor in others:
-            bounds = getattr(factor.func, "bounds", None)
-            if not isinstance(factor, Data) or bounds is None:
-                known = (
-                    "has no declared bounds; use loom.data(…, bounds=(low, high))"
-                    if isinstance(factor, Data)
-                    else "varies with u"
-                )
-                return [], "", f"the coefficient {factor} {known}"
-            ranges.append(
-                Range(float(bounds[0]), float(bounds[1]), None, sp.Rational(*exact(bounds[1]).as_integer_ratio()))
-            )
-        return ranges, f"g = {_shown(flux)}", ""
-
-    def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
-        return range_of(e.xreplace(self.fixed), s, self.trainable, even=parity_of(e, {s: -1}) == 1)
-
-    def _joint_norm(self, stencils: list[Stencil]) -> tuple[sp.Expr, bool]:
-        """‖(K_1, …, K_n)‖², jointly where the kernels are fixed and of one parity each."""
-        if self.learned:
-            labels = {id(K): label for label, K in own_stencils(self.system)}
-            return sp.Add(*(norm_symbol(labels[id(K)]) for K in stencils)), False
-        joint, separate, sharp = Polynomial.zero(len(self.system.axes)), sp.S.Zero, True
-        for K in stencils:
-            if len(K.parts) == 1 and all(w.is_Rational for w in K.taps().values()):
-                joint = joint + K.symbol_squared()
-            else:
-                K = Stencil(
-                    tuple(type(p)(p.coefficient.xreplace(self.fixed), p.orders, p.taps) for p in K.products),
-                    K.source,
-                    K.target,
-                    K.axes,
-                )
-                bound, _ = squared_norm(K)
-                separate, sharp = separate + bound, False
-        supremum, attained = joint.supremum()
-        return rational(supremum) + separate, sharp and attained
-
-    def _diagonal(self) -> _Bound:
-        """max Aᵢᵢ for two-tap differences."""
-        why_not, total, assumptions = "", sp.S.Zero, []
-        if self.learned:
-            return _Bound(None, 0.0, (), "–", "learned stencils are not bounded entry by entry")
-        if self.system.problem.pointwise != 0:
-            return _Bound(None, 0.0, (), "–", "reaction terms are not covered by this notion yet")
-        for flux in self.system.fluxes:
-            strength, low, text, why_not = self._strength(flux, slopes=False)
-            taps = [list(K.taps().items()) for K in flux.own]
-            if strength is None or low < 0:
-                return _Bound(None, low, (), "–", why_not or f"g takes the negative value {low:.6g}")
-            if len(taps) != 1 or len(taps[0]) != 2 or taps[0][0][1] != -taps[0][1][1]:
-                return _Bound(
-                    None, 0.0, (), "–", "the difference has more than two taps, so I − τA has negative entries"
-                )
-            (offset, weight), _ = taps[0]
-            axis = self.system.axes[next(a for a, j in enumerate(offset) if j)]
-            wall = axis.sides is not None and any(side.plane == "face" and side.parity < 0 for side in axis.sides)
-            if wall:
-                assumptions.append(f"at least two cells along {axis.name}")
-            total += strength * weight**2 * (3 if wall else 2)
-            assumptions.append(text)
-        formula = "1/max Aᵢᵢ" + ("" if total.free_symbols else f" = {_short(1 / total) if total else 'no limit'}")
-        return (
-            _Bound(total, 0.0, tuple(dict.fromkeys(assumptions)), formula)
-            if total != 0
-            else _Bound(None, 0.0, (), "–", "no flux")
-        )
-
-    # --- counter-examples, run on the reference -----------------------------------------------------------
-
-    def _run(self, u: np.ndarray, tau: Any, cycles: int = 1) -> np.ndarray | None:
-        """The state after `cycles` cycles (or steps); None where data are needed or a solve fails."""
-        if self.system.problem.data:
-            return None
-        layers = self.scheme.cycle * cycles + self.scheme.starting_steps
-        try:
-            return Reference(self.system, self.scheme, float(tau), self.values, self.own).states(u, layers)[0]
-        except ConvergenceError:
-            return None
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        """One long axis; the others just wide enough for the stencils."""
-        return (32,) + (6,) * (self.system.problem.dimension - 1)
-
-    def _amplitudes(self) -> np.ndarray:
-        """From tiny to huge; an implicit step is run on tiny ones only, for which its equation is almost linear."""
-        h = float(min(axis.spacing for axis in self.system.axes))
-        return h * (np.logspace(-6, -3, 2) if self.scheme.structure.solves else np.logspace(-6, 4, 61))
-
-    def _blow_up(self, tau: Any) -> Witness | None:
-        """Many steps from a small oscillation: it must not grow a hundredfold."""
-        u = 1e-1 * self._amplitudes()[0] * self._patterns()
-        for cycles in (10,) if self.scheme.structure.solves else (10, 40, 160):
-            v = self._run(u, tau, cycles)
-            if v is None:
+    def _counterexample(self, notion: str, tau: float, claim: Claim) -> Witness | None:
+        search = self._search
+        if self.system.transports and notion in ("norm decrease", "nonexpansive", "von Neumann", POWER, "CFL"):
+            found = self._growing_wave(search, tau)
+            return found if found is not None else search.blow_up(tau)
+        if notion == "norm decrease":
+            return search.growing_state(tau)
+        if notion == "nonexpansive":
+            return search.spreading_pair(tau)
+        if notion == "energy decrease":
+            energy = None if why_no_energy(self.system) else energy_of(self.system, self.bounds.values)
+            return None if energy is None else search.rising_energy(tau, energy)
+        if notion == "maximum principle":
+            interval = self.bounds.reaction.interval
+            if not self.bounds.at_rest and not self.bounds.reaction.affine and interval is None:
                 return None
-            factor = np.sqrt((v**2).sum(tuple(range(1, v.ndim))) / (u**2).sum(tuple(range(1, u.ndim))))
-            factor = np.where(np.isfinite(factor), factor, np.inf)
-            k = int(factor.argmax())
-            if factor[k] > 100:
-                return Witness(
-                    f"an oscillation grows by the factor {factor[k]:.4g} in {cycles * self.scheme.cycle} layers",
-                    (u[k : k + 1],),
-                )
+            return search.overshoot(tau, interval)
+        if notion == "CFL" and self.order == 1:
+            return None
+        return search.blow_up(tau) if self.bounds.reaction.growth == 0 else None
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.system, self.scheme, self.bounds, self.own)
+
+    def _growing_wave(self, search: Search, tau: float) -> Witness | None:
+        R = self._factor
+        if not isinstance(R, OneStep) or R.dimension > 1 or not self.bounds.uniform:
+            return None
+        for t in self.system.transports:
+            symbol = self._symbol(t.axis, Fraction(tau)) if not self.bounds.trainable else None
+            theta = fourier.most_growing(R, symbol, tau)[0] if symbol else math.pi / 2
+            found = search.wave(tau, t.axis, theta)
+            if found is not None:
+                return found
         return None
 
-    def _patterns(self) -> np.ndarray:
-        """The fastest oscillations, bare and under a window."""
-        index = np.indices(self._shape)
-        patterns = [(-1.0) ** index.sum(0)] + [(-1.0) ** index[a] for a in range(len(index))]
-        window = np.sin(np.pi * (index[0] + 1) / (self._shape[0] + 1))
-        patterns += [patterns[0] * window, patterns[1] * window]
-        return np.array(patterns)[:, None]
-
-    def _growing_state(self, tau: Any) -> Witness | None:
-        """The fastest oscillations, small and large: one of them must not grow."""
-        if self.scheme.structure.solves:
-            return None
-        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
-        v = self._run(u, tau)
-        if v is None:
-            return None
-        axes = tuple(range(1, u.ndim))
-        factor = np.sqrt((v**2).sum(axes) / (u**2).sum(axes))
-        k = int(np.nanargmax(factor))
-        if not factor[k] > 1 + _CLEARLY:
-            return None
-        return Witness(
-            f"an oscillation of amplitude {abs(u[k]).max():.3g} grows by the factor {factor[k]:.6g} in one step",
-            (u[k : k + 1],),
-        )
-
-    def _spreading_pair(self, tau: Any) -> Witness | None:
-        """Two ramps that differ by the Jacobian's fastest growing direction."""
-        if self.scheme.structure.solves:
-            return None
-        walls = any(side.parity < 0 for axis in self.system.axes for side in axis.sides or ())
-        shape = (self._shape[0], *(6 if walls else 2 for _ in self._shape[1:]))  # states that vary along one axis
-        slopes = [0.0]
-        for flux in self.system.fluxes:
-            ranges, _, _ = self._ranges(flux, slopes=True)
-            slopes += [r.where_low * c for r in ranges if r.where_low for c in (1.0, 1.3)]
-        n, h = shape[0], float(self.system.axes[0].spacing)
-        x = np.arange(n) * h
-        order = max((p.orders[0] for flux in self.system.fluxes for K in flux.own for p in K.products), default=1)
-        best: tuple[float, Any] = (1 + _CLEARLY, None)
-        bumps = np.eye(n).reshape(n, 1, n, *(1,) * (len(shape) - 1)) * np.ones(shape)
-        for slope in dict.fromkeys(slopes):
-            for profile in (x**order / math.factorial(max(order, 1)), np.minimum(x, x[::-1])):
-                base = (slope * profile).reshape(1, 1, n, *(1,) * (len(shape) - 1)) * np.ones((1, 1, *shape))
-                epsilon = 1e-6 * max(slope * h, h)
-                plus, minus = self._run(base + epsilon * bumps, tau), self._run(base - epsilon * bumps, tau)
-                if plus is None or minus is None or not (np.isfinite(plus).all() and np.isfinite(minus).all()):
-                    continue
-                middle = (slice(None), 0, slice(None), *(s // 2 for s in shape[1:]))
-                jacobian = ((plus - minus) / (2 * epsilon))[middle]
-                direction = np.linalg.svd(jacobian.T)[2][0].reshape(1, 1, n, *(1,) * (len(shape) - 1))
-                other = base + 100 * epsilon * direction * np.ones((1, 1, *shape))
-                image = self._run(np.concatenate([base, other]), tau)
-                assert image is not None
-                factor = float(np.linalg.norm(image[0] - image[1]) / np.linalg.norm(base - other))
-                if factor > best[0]:
-                    best = (factor, (slope, base, other))
-        if best[1] is None:
-            return None
-        slope, base, other = best[1]
-        return Witness(
-            f"two states near a profile of slope {slope:.4g} move apart by the factor {best[0]:.6g} in one step",
-            (base, other),
-        )
-
-    def _overshoot(self, tau: Any) -> Witness | None:
-        """An impulse must not leave the interval between 0 and its height."""
-        impulse = np.zeros((1, 1, *self._shape))
-        impulse[(0, 0, *(n // 2 for n in self._shape))] = 1.0
-        u = impulse * self._amplitudes().reshape(-1, 1, *(1,) * len(self._shape))
-        v = self._run(u, tau)
-        if v is None:
-            return None
-        axes = tuple(range(1, u.ndim))
-        below = -v.min(axes) / u.max(axes)
-        k = int(np.nanargmax(below))
-        if not below[k] > _CLEARLY:
-            return None
-        return Witness(
-            f"an impulse of height {u[k].max():.3g} leaves a value of {v[k].min():.3g}, below its minimum 0",
-            (u[k : k + 1],),
+    def _up_to(self, proof: str, claim: Claim) -> str:
+        formula = claim.formula(self.order)
+        return (
+            f"{proof} for {formula if formula.startswith('every') else f'τ ≤ {formula}'}" if formula != "–" else proof
         )
 
 
-def own_stencils(system: SemiDiscrete) -> list[tuple[str, Stencil]]:
-    """The stencils K of all flux terms, labelled as in the graph; equal ones appear once per flux."""
-    return [pair for flux in system.fluxes for pair in zip(labels(system, flux), flux.own, strict=True)]
+def _rational(value: Fraction) -> sp.Rational:
+    return sp.Rational(value.numerator, value.denominator)
 
 
-def labels(system: SemiDiscrete, flux: DiscreteFlux) -> list[str]:
-    """The names of a flux term's own stencils: K_x, K_y, …"""
-    return [f"K_{system._subscript(flux.term.operator, i)}" for i in range(len(flux.own))]
-
-
-def norm_symbol(label: str) -> sp.Symbol:
-    """‖K‖² of a learned stencil, a function of its weights that the emitted module evaluates."""
-    return sp.Symbol(f"norm2_{label}", positive=True)
-
-
-def _learned_norm(K: Stencil) -> sp.Expr:
-    """(Σ|w|)²: what the emitted module computes for trainable taps."""
-    return sp.Add(*(sp.Abs(o.weight) * o.l1 for o in K.orbits())) ** 2
-
-
-def _shown(flux: DiscreteFlux) -> str:
-    """g as the header writes it."""
-    term, axes = flux.term, tuple(axis.name for axis in flux.own[0].axes)
-    return notation.show_term(term.flux if term.diffusivity is None else term.diffusivity, term.slots, axes, "u")
-
-
-def _radial(
-    g: sp.Expr, slots: list[sp.Symbol], s: sp.Symbol
-) -> tuple[sp.Expr | None, list[sp.Expr], tuple[sp.Expr, ...]]:
-    """g = h(s²)·∏ data with s² = Σ w·slot²: (h, data factors, weights w)."""
-    others = [f for f in sp.Mul.make_args(g) if not f.has(*slots) and f.atoms(Data, Unknown)]
-    rest = sp.Mul(*(f for f in sp.Mul.make_args(g) if f not in others))
-    if rest.atoms(Data, Unknown):
-        return None, [], ()
-    used = [slot for slot in slots if slot in rest.free_symbols]
-    squares = {slot: sp.Symbol(f"q{i}", nonnegative=True) for i, slot in enumerate(used)}
-    opened = rest.xreplace({slot: sp.sqrt(q) for slot, q in squares.items()})
-    weights: tuple[sp.Expr, ...] = ()
-    if used:
-        first, *further = squares.values()
-        slope = sp.diff(opened, first)
-        ratios = [sp.cancel(sp.diff(opened, q) / slope) for q in further]
-        if not all(w.is_number and w.is_positive for w in ratios):
-            return None, [], ()
-        weights = (sp.S.One, *(sp.S.One if abs(float(w) - 1) < 1e-12 else w for w in ratios))
-        rest = sp.Add(*(w * q for w, q in zip(weights[1:], further, strict=True)))
-        opened = opened.xreplace({first: s**2 - rest})
-        if opened.is_rational_function():
-            opened = sp.cancel(opened)
-        if opened.free_symbols & set(further):
-            return None, [], ()
-    return opened, others, weights
-
-
-def _union(a: Range, b: Range) -> Range:
-    low, high = (a if a.low < b.low else b), (a if a.high > b.high else b)
-    return Range(low.low, high.high, low.symbolic_low, high.symbolic_high, low.where_low)
-
-
-def _up_to(formula: str) -> str:
-    return formula if formula.startswith("every") else f"τ ≤ {formula}"
-
-
-def _short(e: sp.Expr) -> str:
-    if e.is_Rational and e.q > 10**6:
-        return f"{float(e):.6g}"
-    return f"{float(e):.6g}" if e.is_Float else str(e)
+_EULER: Any = ForwardEuler(1).amplified()

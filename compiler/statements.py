@@ -18,8 +18,8 @@ import networkx as nx
 import sympy as sp
 
 from . import notation
-from .layout import Extent, Layout, continuation, plan, slices
-from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Solve, Stencil
+from .layout import Extent, Layout, continuation, edge, plan, slices
+from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Integral, Solve, Stencil
 from .printing import literal, torch_code
 from .stencil import Orbit, fraction
 
@@ -52,10 +52,10 @@ class Vocabulary:
 class Body:
     """The statements of one graph. `names` maps nodes to variables; `results` are the names of the outputs."""
 
-    def __init__(self, graph: nx.DiGraph, words: Vocabulary, ring: tuple[int, ...], result: str) -> None:
+    def __init__(self, graph: nx.DiGraph, words: Vocabulary, least: Mapping[str, tuple[int, ...]], result: str) -> None:
         self.graph, self.words = graph, words
         self.axes = graph.graph["axes"]
-        self.layout: Layout = plan(graph, ring)
+        self.layout: Layout = plan(graph, least)
         taken = {*words.scalars.values(), *words.reserved}
         given = {n for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "initial"}
         self.names = {n: n if n not in taken or n in given else f"{n}_" for n in graph}
@@ -195,6 +195,8 @@ class Body:
         if isinstance(op, Ghost):
             inner = arguments[0][0] + slices(arguments[0][1], ((0, 0),) * d, (0,) * d)
             return Statement(f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.extend({inner})",))
+        if isinstance(op, Integral):
+            return Statement(f"{target} = Σ {arguments[0][0]}", tuple(self._integral(name, *arguments[0], width)))
         if isinstance(op, (Stencil, AdjointStencil)):
             lines = self._stencil(target, op, arguments[0], extent, width)
         elif isinstance(op, Flux):
@@ -207,6 +209,26 @@ class Body:
         else:
             lines = self._combination(target, op, arguments, extent, width)
         return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
+
+    def _integral(self, name: str, v: str, have: Extent, width: int) -> list[str]:
+        """Planes on which the value lies count half."""
+        location = self.graph.nodes[name]["op"].location
+        d, lines = len(self.axes), list[str]()
+        closed = tuple(axis.closed(j) for axis, j in zip(self.axes, location, strict=True))
+        v += slices(have, closed, (0,) * d)
+        for a, axis in enumerate(self.axes):
+            if axis.sides is None:
+                continue
+            ends = [side.depth % 2 == location[a] % 2 for side in axis.sides]
+            if not any(ends):
+                continue
+            core = v + edge(d, a, f"{int(ends[0]) or ''}:{-1 if ends[1] else ''}")
+            low, high = ("low", f"{v}{edge(d, a, ':1')} / 2"), ("high", f"{v}{edge(d, a, '-1:')} / 2")
+            pieces = [low] * ends[0] + [("", core)] + [high] * ends[1]
+            lines += concatenate(self.names[name], pieces, a - d, width)
+            v = self.names[name]
+        dims = ", ".join(str(a) for a in range(-d, 0))
+        return [*lines, f"{self.names[name]} = {v}.sum(({dims}{',' if d == 1 else ''}), keepdim=True)"]
 
     def _math(self, op: Any, arguments: list[str]) -> str:
         if isinstance(op, (Stencil, AdjointStencil)):

@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 import scipy.sparse
@@ -221,16 +221,7 @@ class Stencil:
         return u
 
     def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
-        axis = self.axes[a]
-        rows = axis.positions(self.target[a], n)
-        columns = axis.positions(self.source[a], n)
-        matrix = scipy.sparse.csr_array((len(rows), len(columns)))
-        for offset, weight in taps:
-            folded, sign = axis.fold(rows + offset, n, parity)
-            index = (folded - columns[0]) // 2
-            entries = (sign * float(weight), (np.arange(len(rows)), index))
-            matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
-        return matrix
+        return _difference_matrix(self.axes[a], taps, self.source[a], self.target[a], n, parity)
 
     # --- the symbol and the norm ------------------------------------------------------------------------
 
@@ -241,6 +232,21 @@ class Stencil:
         for (i, v), (j, w) in itertools.product(kernel, repeat=2):
             total = total + Polynomial.cosines(tuple(abs(x - y) // 2 for x, y in zip(i, j, strict=True))) * (v * w)
         return total
+
+
+@lru_cache(maxsize=4096)
+def _difference_matrix(
+    axis: Axis, taps: Taps, source: int, target: int, n: int, parity: tuple[int, int]
+) -> scipy.sparse.csr_array:
+    """The matrix of a one-dimensional stencil on values of the given parity."""
+    rows, columns = axis.positions(target, n), axis.positions(source, n)
+    matrix = scipy.sparse.csr_array((len(rows), len(columns)))
+    for offset, weight in taps:
+        folded, sign = axis.fold(rows + offset, n, parity)
+        index = (folded - columns[0]) // 2
+        entries = (sign * float(weight), (np.arange(len(rows)), index))
+        matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
+    return matrix
 
 
 def squared_norm(stencil: Stencil) -> tuple[sp.Expr, bool]:

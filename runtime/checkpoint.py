@@ -53,6 +53,8 @@ def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimi
         module.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
     except RuntimeError as error:
         raise CheckpointError(f"{path} holds the weights of another network: {error}") from None
+    if "certificate" in record and json.loads(json.dumps(module.certificate())) != record["certificate"]:  # type: ignore[operator]
+        raise CheckpointError(f"{path}: its certificate does not hold for its weights, one of them was changed")
     if optimiser is None:
         return
     state: dict[int, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 import networkx as nx
 
 from ..compiler import Compiled, compile_pde
-from ..compiler.discretise import FiniteDifference
+from ..compiler.discretise import FiniteDifference, FiniteVolume, Space
 from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
 from ..compiler.explain import explain
 from ..compiler.fields import Parameter
@@ -32,7 +32,7 @@ FORMAT = 1
 def compile(
     pde: PDE,
     grid: Grid | None = None,
-    space: FiniteDifference | None = None,
+    space: Space | None = None,
     scheme: Scheme | None = None,
     trainable: Sequence[Any] = (),
     shared: bool = False,
@@ -51,9 +51,10 @@ def compile(
         raise SchemeError(f"compile(scheme={scheme!r}): choose a time scheme, such as loom.ForwardEuler(steps=10)")
     if unstable not in ("refuse", "allow"):
         raise SchemeError(f"compile(unstable={unstable!r}): {suggest(str(unstable), ['refuse', 'allow'])}")
-    for name, given, kind in (("grid", grid, Grid), ("space", space, FiniteDifference)):
-        if given is not None and not isinstance(given, kind):
-            raise DeclarationError(f"compile({name}={given!r}): expected loom.{kind.__name__}(…)")
+    for name, given, kinds in (("grid", grid, (Grid,)), ("space", space, (FiniteDifference, FiniteVolume))):
+        if given is not None and not isinstance(given, kinds):
+            expected = " or ".join(f"loom.{kind.__name__}(…)" for kind in kinds)
+            raise DeclarationError(f"compile({name}={given!r}): expected {expected}")
     grid, space = grid or Grid(), space or FiniteDifference()
     if not isinstance(trainable, (str, list, tuple, set, frozenset, Parameter)):
         raise DeclarationError(f"compile(trainable={trainable!r}): give a list such as [lam, 'tau', 'stencil']")
@@ -74,7 +75,7 @@ class Net:
     """A compiled network: `source`, `graph`, `stability`, `module()`, `reference`, `save`, `report`."""
 
     def __init__(
-        self, compiled: Compiled, pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, options: dict[str, Any]
+        self, compiled: Compiled, pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[str, Any]
     ) -> None:
         self._compiled = compiled
         self.pde, self.grid, self.space, self.scheme, self.options = pde, grid, space, scheme, options
@@ -162,7 +163,7 @@ class Net:
             "class": self.name,
             "source": _digest(self.source.encode()),
             "weights": _digest(weights),
-            "certificate": _plain(module.certificate()),
+            "certificate": plain(module.certificate()),
         }
         write_atomic(folder / "net.py", self.source)
         write_atomic(folder / "spec.toml", write_toml({**self.spec(), **({"train": train} if train else {})}))
@@ -240,7 +241,7 @@ def load(folder: str | Path) -> Saved:
         recomputed = saved.module(dtype=next(iter(state.values())).dtype if state else None).certificate()
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder}/weights.safetensors does not fit the network: {error}") from None
-    if json.loads(json.dumps(_plain(recomputed))) != expected["certificate"]:
+    if json.loads(json.dumps(plain(recomputed))) != expected["certificate"]:
         raise CheckpointError(
             f"{folder}/certificate.json does not hold for the weights beside it; save the network again"
         )
@@ -256,10 +257,10 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A certificate for JSON, which has no infinity: it is written "inf"."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return "inf" if value == math.inf else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from ..compiler import notation
-from ..compiler.stability import own_stencils
+from ..compiler.bounds import own_stencils
 from ..templates import environment
 from .load import write_atomic
 

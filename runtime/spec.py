@@ -3,7 +3,7 @@
     [pde]          coordinates, fields, equation, boundary, data, name
     [parameters]   name = value, or name = { value = …, positive = true }
     [grid]         spacing, shape, centering
-    [space]        method = "finite-difference", order
+    [space]        method = "finite-difference", order; or method = "finite-volume", flux
     [scheme]       name = "forward-euler", and its own keywords
     [compile]      trainable, shared, guarantee, unstable
     [train]        data, steps, batch, patch, sigma, rate, seed, …
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..compiler.discretise import FiniteDifference
+from ..compiler.discretise import FiniteDifference, FiniteVolume, Space
 from ..compiler.errors import DeclarationError, DiscretisationError, PdeloomError, SpecError, suggest
 from ..compiler.grid import Grid, exact
 from ..compiler.parse import parse, unparse, unparse_boundary
@@ -56,8 +56,17 @@ class GridTable(_Table):
 
 
 class SpaceTable(_Table):
-    method: Literal["finite-difference"] = "finite-difference"
-    order: int = 2
+    method: Literal["finite-difference", "finite-volume"] = "finite-difference"
+    order: int | None = None
+    flux: str | None = None
+
+    def build(self) -> Space:
+        """The discretisation; a key of the other method is an error."""
+        own, other = ("order", "flux") if self.method == "finite-difference" else ("flux", "order")
+        if getattr(self, other) is not None:
+            raise DiscretisationError(f"method = {self.method!r} does not read {other!r}; it reads {own!r}")
+        given = {} if getattr(self, own) is None else {own: getattr(self, own)}
+        return FiniteDifference(**given) if own == "order" else FiniteVolume(**given)
 
 
 class SchemeTable(BaseModel):
@@ -131,7 +140,7 @@ class Spec(_Table):
         return {
             "pde": pde,
             "grid": Grid(spacing=spacing, shape=shape, centering=self.grid.centering),
-            "space": FiniteDifference(order=self.space.order),
+            "space": self.space.build(),
             "scheme": SCHEMES[self.scheme.name](**keywords),
             "trainable": self.compile.trainable,
             "shared": self.compile.shared,
@@ -209,7 +218,7 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
     return f"{key}: {first['msg'].lower()}, got {first['input']!r}"
 
 
-def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, options: dict[str, Any]) -> dict[str, Any]:
+def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[str, Any]) -> dict[str, Any]:
     """The specification of a network as a TOML-ready table, read back by `check_spec` without loss."""
     problem = canonical(pde)
     bounds = {str(f.func): getattr(f.func, "bounds", None) for f in problem.data}
@@ -233,7 +242,9 @@ def to_table(pde: PDE, grid: Grid, space: FiniteDifference, scheme: Scheme, opti
             **({"shape": list(grid.shape)} if grid.shape else {}),
             "centering": grid.centering,
         },
-        "space": {"method": "finite-difference", "order": space.order},
+        "space": {"method": "finite-volume", "flux": space.flux}
+        if isinstance(space, FiniteVolume)
+        else {"method": "finite-difference", "order": space.order},
         "scheme": {"name": scheme.name, **_scheme_keys(scheme)},
         "compile": {key: value for key, value in options.items() if value is not None},
     }

@@ -122,7 +122,7 @@ WRONG = {
     "over the bound": (SPEC.replace("steps = 3\n", "steps = 3\ntau = 9.0\n", 1), "exceeds"),
     "unused parameter": (SPEC.replace("[grid]", "mu = 1.0\n[grid]"), "'mu'"),
     "unknown trainable": (SPEC.replace('"lam", "tau"]', '"lamda"]'), "lamda"),
-    "transport": (SPEC.replace("dt(u) = div", "dt(u) = d(u, x)*lam + div"), "odd order"),
+    "transport": (SPEC.replace("dt(u) = div", "dt(u) = d(u, x)*lam + div"), "periodic axis"),
     "not toml": ("[pde", "TOML"),
     "deep": (SPEC.replace("dt(u) = div", "dt(u) = " + "(" * 3000 + "div"), "100 levels"),
     "no train table": (SPEC.split("[train]")[0], "[train]"),

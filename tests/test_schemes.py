@@ -374,7 +374,7 @@ def test_explain_maps_blocks_to_terms(scheme):
 
 def test_du_fort_frankel_chooses_alpha_and_reports_its_price():
     net = loom.compile(zoo.pde("heat 2d"), grid=loom.Grid(0.5), scheme=loom.DuFortFrankel(10, tau=0.3))
-    rho = float(net.stability.spectral_bound)
+    rho = float(net.stability.claim.rate)
     assert float(net.stability.relaxation) == pytest.approx(rho / 4)
     result = net.stability["power bounded"]
     assert result.status == "proved" and result.bound == math.inf

@@ -124,7 +124,8 @@ class OneStep:
         e = sp.cancel(self._expr().xreplace(dict.fromkeys(self._gens()[: self.dimension], z)))
         return sp.expand(e) if e.is_polynomial(z) else e
 
-    def _polynomials(self) -> tuple[sp.Poly, sp.Poly]:
+    def polynomials(self) -> tuple[sp.Poly, sp.Poly]:
+        """N and D in z."""
         z = sp.Symbol("z0")
         N, D = (sp.Poly(p.as_expr(), z, domain="QQ") for p in (self.numerator, self.denominator))
         return (N, D) if D.eval(0) > 0 else (-N, -D)
@@ -133,11 +134,11 @@ class OneStep:
         """|R(−y)| ≤ 1 on [0, x] from the sign changes of D − N, D + N and D, R = N/D."""
         if self.dimension > 1:
             return Interval(sp.oo if self.unconditional else sp.S.Zero)
-        N, D = (p.compose(sp.Poly(-p.gen, p.gen)) for p in self._polynomials())
+        N, D = (p.compose(sp.Poly(-p.gen, p.gen)) for p in self.polynomials())
         return _first(D - N, D + N, D)
 
     def imaginary_interval(self) -> Interval:
-        N, D = self._polynomials()
+        N, D = self.polynomials()
         difference = sp.Poly(0, _y, domain="QQ")
         for p, sign in ((D, 1), (N, -1)):
             re, im = _on_imaginary_axis(p)
@@ -163,11 +164,16 @@ class OneStep:
         return all(c >= 0 for p in (D - N, D + N, D) for c in p.coeffs())
 
     def positivity(self) -> sp.Expr:
-        """The largest x so that R(−A) averages for every M-matrix A with diagonal ≤ x: (1 + az)/(1 − cz) is an explicit
-        average for ax ≤ 1, then a resolvent; so are weighted means of resolvents in one part each."""
+        """The largest x so that R(−A) averages for every M-matrix A with diagonal ≤ x.
+
+        (1 + az)/(1 − cz) is an explicit average for ax ≤ 1, then a resolvent; weighted means of resolvents in one part
+        each average, too; and a polynomial does up to its radius of absolute monotonicity, the largest x with
+        R(z) = Σ c_k (1 + z/x)^k, all c_k ≥ 0 (Kraaijevanger, BIT 31 (1991) 482–528, doi:10.1007/BF01933264)."""
         e, gens = self._expr(), self._gens()
         if len(gens) == 1:
-            N, D = self._polynomials()
+            N, D = self.polynomials()
+            if D.degree() == 0:
+                return self._monotone(N.quo_ground(D.LC()))
             if N.degree() > 1 or D.degree() > 1 or N.nth(0) != D.nth(0) or N.nth(1) < 0 or D.nth(1) > 0:
                 return sp.S.Zero
             return D.nth(0) / N.nth(1) if N.nth(1) else sp.oo
@@ -180,6 +186,27 @@ class OneStep:
                 return sp.S.Zero
             total += N / D.subs(g, 0)
         return sp.oo if self.additive and total == 1 else sp.S.Zero
+
+    @staticmethod
+    def _monotone(R: sp.Poly) -> sp.Expr:
+        """Where the first derivative of R(−y) becomes negative: each is a polynomial in y."""
+        mirrored = sp.Poly(-R.gen, R.gen, domain="QQ")
+        derivatives = [R]
+        while derivatives[-1].degree() > 0:
+            derivatives.append(derivatives[-1].diff())
+        return _first(*(p.compose(mirrored) for p in derivatives)).end
+
+    @property
+    def euler(self) -> bool:
+        """Is R = 1 + z?"""
+        N, D = self.polynomials()
+        return self.dimension == 1 and D.degree() == 0 and bool((N - D * sp.Poly(1 + N.gen, N.gen)).is_zero)
+
+    @property
+    def resolvent(self) -> bool:
+        """Is R = 1/(1 − z)?"""
+        N, D = self.polynomials()
+        return self.dimension == 1 and N.degree() == 0 and bool((D - N * sp.Poly(1 - N.gen, N.gen)).is_zero)
 
     def _gens(self) -> list[sp.Symbol]:
         return [sp.Symbol(str(s)) for s in self.numerator.ring.symbols]
@@ -197,6 +224,8 @@ class Recurrence:
     relaxation: str | None
 
     additive = False
+    euler = False
+    resolvent = False
 
     def positivity(self) -> sp.Expr:
         """A recurrence that extrapolates does not average."""

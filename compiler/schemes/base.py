@@ -57,6 +57,8 @@ class Scheme:
     """How many steps `start` takes itself."""
     relaxation: ClassVar[str | None] = None
     stride: ClassVar[float] = 10.0
+    freeze: Any = None
+    """"cycle": the diffusivities of a whole cycle, or of all stages of a step, are those of its first state."""
 
     tau: Any
 
@@ -78,6 +80,8 @@ class Scheme:
         for name in ("steps", "cycles", "length", "stages"):
             if name in {f.name for f in fields(self)}:  # type: ignore[arg-type]
                 self._whole(name, 1)
+        if self.freeze is not None:
+            self._choice("freeze", (None, "cycle"))
         if self.tau != "auto":
             self._positive("tau", "a positive number or 'auto'")
 
@@ -131,6 +135,11 @@ class Scheme:
         """Does the scheme run in cycles?"""
         return bool(self.schedule())
 
+    @property
+    def anchored(self) -> bool:
+        """Does a layer read the state that its cycle started from?"""
+        return self.cyclic and self.freeze == "cycle"
+
     # --- what follows from it -------------------------------------------------------------------------------
 
     @property
@@ -152,11 +161,12 @@ class Scheme:
         self, f: Any, u: Any, tau: Any, layers: int, velocity: tuple[Any, ...] = (), **fixed: Any
     ) -> tuple[Any, ...]:
         """Run `layers` layers from u; returns the states, newest first."""
-        states = tuple(self.start(f, u, tau, *velocity))
+        states, g = tuple(self.start(f, u, tau, *velocity)), f
         for k in range(self.starting_steps, layers):
             if self.cyclic and k % self.cycle == 0:
                 states = (states[0],) * len(states)
-            new = self.step(f, states[0], tau, *states[1:], **fixed, **self.coefficients(k))
+                g = f.frozen(states[0]) if self.anchored else f
+            new = self.step(g, states[0], tau, *states[1:], **fixed, **self.coefficients(k))
             states = (new, *states[:-1])
         return states
 
@@ -207,7 +217,7 @@ class Scheme:
     def euler(self) -> bool:
         """Is a step u + τf(u)?"""
         seen = self.structure
-        return seen.one_operator and not seen.solves and self.amplified().positivity() == 1
+        return seen.one_operator and not seen.frozen and not seen.solves and self.amplified().euler
 
     @property
     def architecture(self) -> str:
@@ -236,6 +246,7 @@ class Scheme:
                 f"weights: the hidden state v is the iterate, the input at every iteration is the old state."
             )
         again = f" After {self.cycle} layers it starts again." if self.cyclic else ""
+        again += " Its diffusivities are those of the state it started from." if self.freeze else ""
         if self.memory:
             return (
                 f"A layer of {self.title} combines a residual block at u^k with a skip connection that reaches back to "

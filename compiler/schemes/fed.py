@@ -23,11 +23,15 @@ from .base import Scheme, scheme
 @scheme("fed")
 @dataclass(frozen=True)
 class FED(Scheme):
-    """`cycles` cycles of `length` steps; `tau` is the explicit step they are built on."""
+    """`cycles` cycles of `length` steps; `tau` is the explicit step they are built on.
+
+    With `freeze="cycle"` norms decrease over a cycle, provably.
+    """
 
     cycles: int
     length: int
     tau: float | str = "auto"
+    freeze: str | None = None
 
     title: ClassVar[str] = "fast explicit diffusion"
     formula: ClassVar[str] = "u^{k+1} = u^k + c_k τ f(u^k), c_k = 1/(2cos²(π(2k+1)/(4n+2)))"

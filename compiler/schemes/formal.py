@@ -119,11 +119,19 @@ class _F:
 
 def structure(scheme: Any, dimension: int) -> Structure:
     """Run one step of the scheme on formal values, in `dimension` axes."""
-    seen = Structure(memory=scheme.memory, cyclic=scheme.cyclic, dimension=dimension)
+    seen = Structure(
+        memory=0 if scheme.anchored else scheme.memory,
+        cyclic=scheme.cyclic and not scheme.anchored,
+        dimension=dimension,
+    )
     states = [Formal(sp.Symbol(f"u{i}"), seen) for i in range(scheme.memory + 1)]
     given = {name: sp.Symbol(name) for name in scheme.own}
     try:
-        new = scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
+        if scheme.anchored:  # a cycle is a step
+            (new, *_) = scheme.march(_F(seen), states[0], sp.Symbol("tau"), scheme.cycle)
+            seen.evaluations //= scheme.cycle
+        else:
+            new = scheme.step(_F(seen), states[0], sp.Symbol("tau"), *states[1:], **given)
         if not isinstance(new, Formal):
             raise TypeError(f"it returns {new!r}")
     except (TypeError, AttributeError, ValueError, sp.SympifyError) as error:

@@ -17,11 +17,15 @@ from .base import Scheme, scheme
 @scheme("fsi")
 @dataclass(frozen=True)
 class FSI(Scheme):
-    """`cycles` cycles of `length` layers; `tau` is the explicit step they extrapolate."""
+    """`cycles` cycles of `length` layers; `tau` is the explicit step they extrapolate.
+
+    With `freeze="cycle"` norms decrease over a cycle, provably.
+    """
 
     cycles: int
     length: int
     tau: float | str = "auto"
+    freeze: str | None = None
 
     title: ClassVar[str] = "fast semi-iteration"
     formula: ClassVar[str] = "u^{k+1} = a_k (u^k + τ f(u^k)) + (1 − a_k) u^{k−1}, a_k = (4k+2)/(2k+3)"

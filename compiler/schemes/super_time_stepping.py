@@ -37,12 +37,16 @@ def _recurrence(rows: list[Row], f: Any, u: Any, tau: Any) -> Any:
 @scheme("rkl")
 @dataclass(frozen=True)
 class RKL(Scheme):
-    """Runge–Kutta–Legendre of `order` 1 or 2 with `stages` stages; `tau` is the whole super-step."""
+    """Runge–Kutta–Legendre of `order` 1 or 2 with `stages` stages; `tau` is the whole super-step.
+
+    With `freeze="cycle"` norms decrease over a super-step, provably, and the order is 1.
+    """
 
     order: int
     stages: int
     steps: int
     tau: float | str = "auto"
+    freeze: str | None = None
 
     formula: ClassVar[str] = "Y_j = μ_j Y_{j−1} + ν_j Y_{j−2} + … + μ̃_j τ f(Y_{j−1}), u^{k+1} = Y_s"
     citation: ClassVar[str] = "Meyer, Balsara, Aslam, JCP 257 (2014)"
@@ -59,7 +63,7 @@ class RKL(Scheme):
 
     @property
     def accuracy(self) -> int:  # type: ignore[override]
-        return self.order
+        return 1 if self.freeze else self.order
 
     def rows(self) -> list[Row]:
         s = self.stages
@@ -75,19 +79,22 @@ class RKL(Scheme):
         return found
 
     def step(self, f: Any, u: Any, tau: Any) -> Any:
-        return _recurrence(self.rows(), f, u, tau)
+        return _recurrence(self.rows(), f.frozen(u) if self.freeze else f, u, tau)
 
 
 @scheme("rkc")
 @dataclass(frozen=True)
 class RKC(Scheme):
-    """Runge–Kutta–Chebyshev of order 2 with `stages` stages, damped by 2/13; `tau` is the whole super-step."""
+    """Runge–Kutta–Chebyshev of order 2 with `stages` stages, damped by 2/13; `tau` is the whole super-step.
+
+    With `freeze="cycle"` norms decrease over a super-step, provably, and the order is 1.
+    """
 
     stages: int
     steps: int
     tau: float | str = "auto"
+    freeze: str | None = None
 
-    accuracy: ClassVar[int] = 2
     title: ClassVar[str] = "Runge–Kutta–Chebyshev"
     formula: ClassVar[str] = "Y_j = μ_j Y_{j−1} + ν_j Y_{j−2} + … + μ̃_j τ f(Y_{j−1}), u^{k+1} = Y_s"
     citation: ClassVar[str] = "Sommeijer, Shampine, Verwer, JCAM 88 (1998)"
@@ -95,6 +102,10 @@ class RKC(Scheme):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._whole("stages", 2)
+
+    @property
+    def accuracy(self) -> int:  # type: ignore[override]
+        return 1 if self.freeze else 2
 
     def rows(self) -> list[Row]:
         s = self.stages
@@ -113,4 +124,4 @@ class RKC(Scheme):
         return found
 
     def step(self, f: Any, u: Any, tau: Any) -> Any:
-        return _recurrence(self.rows(), f, u, tau)
+        return _recurrence(self.rows(), f.frozen(u) if self.freeze else f, u, tau)

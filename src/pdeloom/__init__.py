@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compiler.discretise import FiniteDifference as FiniteDifference
+    from .compiler.discretise import FiniteVolume as FiniteVolume
     from .compiler.errors import BoundaryError as BoundaryError
     from .compiler.errors import CheckpointError as CheckpointError
     from .compiler.errors import ConvergenceError as ConvergenceError
@@ -77,13 +78,17 @@ if TYPE_CHECKING:
     from .compiler.schemes.super_time_stepping import RKL as RKL
     from .compiler.solve import Solver as Solver
     from .compiler.solve import solve as solve
+    from .runtime.export import export as export
+    from .runtime.export import exported_certificate as exported_certificate
     from .runtime.fit import fit as fit
     from .runtime.net import Net as Net
     from .runtime.net import compile as compile
     from .runtime.net import load as load
+    from .runtime.norms import bank_norm as bank_norm
+    from .runtime.norms import parity_parts as parity_parts
 
 _ROOMS = {
-    "compiler.discretise": "FiniteDifference",
+    "compiler.discretise": "FiniteDifference FiniteVolume",
     "compiler.errors": "BoundaryError CheckpointError ConvergenceError DataError DeclarationError DiscretisationError "
     "ParseError PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError "
     "UnsupportedTermError",
@@ -105,8 +110,10 @@ _ROOMS = {
     "compiler.schemes.splitting": "ADI AOS",
     "compiler.schemes.super_time_stepping": "RKC RKL",
     "compiler.solve": "Solver solve",
+    "runtime.export": "export exported_certificate",
     "runtime.fit": "fit",
     "runtime.net": "Net compile load",
+    "runtime.norms": "bank_norm parity_parts",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

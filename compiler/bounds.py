@@ -1,0 +1,450 @@
+"""What is known of f(u) = −A(u)u − Tu + r(u), for every grid size and every value of what is trained.
+
+    spectrum    0 ≤ G ≤ L        ⇒  0 ≤ A(u) ≤ ρ = Σ κ L ‖K‖²        (slopes: 0 ≤ Φ' ≤ L_Φ, the same for A')
+    diagonal    two-tap K, G ≥ 0 ⇒  A(u) is an M-matrix with entries ≤ max Aᵢᵢ on its diagonal
+    reaction    r = β(f − u), or −R ≤ r' on an interval that the solution cannot leave
+    transport   T is skew, its symbol i Σ v_a t_a(θ)
+
+Upper ends are expressions in trained parameters and in the norms of trained stencils; lower ends and values at the
+initial weights are numbers, rounded outwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from . import notation
+from .discretise import TAU, DiscreteFlux, SemiDiscrete
+from .fields import Data, Parameter, Unknown
+from .grid import exact
+from .nonlinearity import Range, range_of, range_on
+from .ops import parity_of
+from .stencil import Polynomial, Stencil, number, rational, squared_norm
+
+
+@dataclass(frozen=True)
+class Bound:
+    """low ≤ · ≤ rate, with the hypotheses it rests on; `rate` is None where no bound is known, and `why_not` says why.
+
+    `growth` is Σ κ·max(0, −inf)·‖K‖², how far the spectrum reaches below zero.
+    """
+
+    rate: sp.Expr | None
+    low: float = 0.0
+    assumptions: tuple[str, ...] = ()
+    why_not: str = ""
+    growth: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """r(u): `steepest` bounds −r' from above and `growth` r', `absorbing` bounds −r/u from above if that is ≥ 0.
+
+    `affine` says r = β(f − u), `source` that f ≠ 0 and `uniform` that β is the same at every node. The bounds of a
+    nonlinear r hold on `interval`, which the solution of u' = r(u) cannot leave.
+    """
+
+    steepest: sp.Expr | None = sp.S.Zero
+    growth: float = 0.0
+    absorbing: sp.Expr | None = sp.S.Zero
+    affine: bool = True
+    source: bool = False
+    uniform: bool = True
+    interval: tuple[float, float] | None = None
+    assumptions: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+class Bounds:
+    """All that is known of one semi-discrete system."""
+
+    def __init__(self, system: SemiDiscrete, trainable: frozenset[Parameter], learned: bool) -> None:
+        self.system, self.trainable, self.learned = system, trainable, learned
+        self.values = {p.name: p.value for p in system.problem.parameters}
+        self.fixed = {
+            p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in system.problem.parameters if p not in trainable
+        }
+
+    @cached_property
+    def frozen(self) -> Bound:
+        """Bounds on the spectrum of A(u)."""
+        return self._spectrum(slopes=False)
+
+    @cached_property
+    def slopes(self) -> Bound:
+        """Bounds on the spectrum of A', the symmetric part of −f' without the reaction."""
+        return self._spectrum(slopes=True)
+
+    @cached_property
+    def diagonal(self) -> Bound:
+        """max Aᵢᵢ for two-tap differences."""
+        return self._diagonal()
+
+    @cached_property
+    def reaction(self) -> Reaction:
+        return self._reaction()
+
+    @property
+    def at_rest(self) -> bool:
+        """Is there no reaction?"""
+        return bool(self.system.problem.pointwise == 0)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Is f linear with constant coefficients, and so diagonal in the basis of Fourier, sine or cosine?"""
+        return self.at_rest and all(f.local and f.term.diffusivity == 1 for f in self.system.fluxes)
+
+    @cached_property
+    def concave(self) -> bool:
+        """Do the diffusivities not increase with the squared slope?"""
+        s = sp.Symbol("s", real=True)
+        for flux in self.system.fluxes:
+            term = flux.term
+            if term.diffusivity is None:
+                return False
+            if term.linear:
+                continue
+            own = term.slots[term.own][0]
+            g = term.diffusivity.xreplace({own: s})
+            if not flux.local:
+                radial, _, weights = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+                if radial is None or set(weights) - {1}:
+                    return False
+                g = radial
+            # dg/d(s²) = g'/(2s)
+            if not self._range(sp.cancel(sp.diff(g, s) / s), s).high <= 0:
+                return False
+        return True
+
+    def steepest_at(self) -> list[float]:
+        """Slopes at which Φ' is close to its infimum."""
+        ranges = [r for flux in self.system.fluxes for r in self._ranges(flux, slopes=True)[0]]
+        return [r.where_low for r in ranges if r.where_low]
+
+    def at_initial(self, e: sp.Expr) -> float:
+        """The value of an expression at the initial weights."""
+        return number(e.xreplace(self.initial_norms), self.values)
+
+    @cached_property
+    def initial_norms(self) -> dict[sp.Symbol, sp.Expr]:
+        if not self.learned:
+            return {}
+        values = {p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in self.system.problem.parameters}
+        return {norm_symbol(label): _learned_norm(K).xreplace(values) for label, K in own_stencils(self.system)}
+
+    # --- the spectrum -----------------------------------------------------------------------------------
+
+    def _spectrum(self, slopes: bool) -> Bound:
+        """ρ = Σ κ L ‖K‖² with L from the range of g, or of Φ' for the Jacobian."""
+        what = "Φ'" if slopes else "g"
+        assumptions: list[str] = []
+        groups: dict[sp.Expr, list[Stencil]] = {}
+        low, growth = math.inf, 0.0
+        for flux in self.system.fluxes:
+            strength, lowest, text, why_not = self._strength(flux, slopes)
+            low = min(low, lowest)
+            if strength is None:
+                return Bound(None, low, why_not=why_not)
+            assumptions.append(text)
+            groups.setdefault(strength, []).extend(flux.own)
+            if lowest < 0:
+                growth -= lowest * self.at_initial(flux.term.kappa * self._joint_norm(list(flux.own))[0])
+        rate, is_exact = sp.S.Zero, True
+        for strength, members in groups.items():
+            norm, sharp = self._joint_norm(members)
+            rate, is_exact = rate + strength * norm, is_exact and sharp
+        if not is_exact and not rate.free_symbols:
+            rate = sp.Float(math.nextafter(float(rate), math.inf), 17)
+        if groups:
+            assumptions.append("‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size")
+        why_not = f"{what} takes the negative value {low:.6g}" if low < 0 else ""
+        return Bound(rate, min(low, 0.0) if low < 0 else 0.0, tuple(dict.fromkeys(assumptions)), why_not, growth)
+
+    def _strength(self, flux: DiscreteFlux, slopes: bool) -> tuple[sp.Expr | None, float, str, str]:
+        """κ·sup of g or Φ', its infimum, the hypothesis in words, and why there is none."""
+        term = flux.term
+        kappa = term.kappa.xreplace(self.fixed)
+        if kappa.is_nonnegative is not True:
+            sign = (
+                "is negative: backward diffusion" if kappa.is_negative else "has no known sign; declare positive=True"
+            )
+            return None, -math.inf if kappa.is_negative else 0.0, "", f"the factor {term.kappa} {sign}"
+        ranges, shown, why_not = self._ranges(flux, slopes)
+        if not ranges:
+            return None, 0.0, "", why_not
+        low, high, strength = 1.0, 1.0, kappa
+        for r in ranges:
+            low, high = min(low * r.low, low * r.high, high * r.low), high * r.high
+            top = r.symbolic_high if r.symbolic_high is not None else sp.Float(r.high, 17)
+            strength = strength * top.xreplace(self.fixed)
+        if not math.isfinite(high) or math.isnan(low):
+            depends = " for every value of the trainable parameters" if self.trainable else ""
+            return None, low if math.isfinite(low) else 0.0, "", f"no upper bound was found for {shown}{depends}"
+        name = "Φ'" if slopes else "g"
+        return strength, low, f"{low:.6g} ≤ {name} ≤ {short(strength / kappa)} for {shown}", ""
+
+    def _ranges(self, flux: DiscreteFlux, slopes: bool) -> tuple[list[Range], str, str]:
+        """The diffusivity (or flux slope) as a product of factors in one variable each, with their ranges."""
+        term = flux.term
+        s = sp.Symbol("s", real=True)
+        if flux.local:
+            own = term.slots[term.own][0]
+            Phi = term.flux.xreplace({own: s})
+            slope = sp.diff(Phi, s)
+            if slopes or term.diffusivity is None:
+                if not slopes and Phi.xreplace({s: sp.S.Zero}) != 0:
+                    return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
+                return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
+            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {_shown(flux)}", ""
+        g, others, weights = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+        if slopes and set(weights) - {1}:
+            return [], "", f"the norm in {_shown(flux)} weighs its components, whose Jacobian is not covered yet"
+        if g is None:
+            return [], "", f"the diffusivity {_shown(flux)} is not a function of one norm times data"
+        ranges = [self._range(g, s)]
+        if slopes:  # the Jacobian has the eigenvalues g and Φ' = (g(s²)s)'
+            ranges = [_union(ranges[0], self._range(sp.diff(g * s, s), s))]
+        for factor in others:
+            declared, why_not = _declared(factor)
+            if declared is None:
+                return [], "", why_not
+            ranges.append(declared)
+        return ranges, f"g = {_shown(flux)}", ""
+
+    def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
+        return range_of(e.xreplace(self.fixed), s, self.trainable, even=parity_of(e, {s: -1}) == 1)
+
+    def _joint_norm(self, stencils: list[Stencil]) -> tuple[sp.Expr, bool]:
+        """‖(K_1, …, K_n)‖², jointly where the kernels are fixed and of one parity each."""
+        if self.learned:
+            labels = {id(K): label for label, K in own_stencils(self.system)}
+            return sp.Add(*(norm_symbol(labels[id(K)]) for K in stencils)), False
+        joint, separate, sharp = Polynomial.zero(len(self.system.axes)), sp.S.Zero, True
+        for K in stencils:
+            if len(K.parts) == 1 and all(w.is_Rational for w in K.taps().values()):
+                joint = joint + K.symbol_squared()
+            else:
+                K = Stencil(
+                    tuple(type(p)(p.coefficient.xreplace(self.fixed), p.orders, p.taps) for p in K.products),
+                    K.source,
+                    K.target,
+                    K.axes,
+                )
+                bound, _ = squared_norm(K)
+                separate, sharp = separate + bound, False
+        supremum, attained = joint.supremum()
+        return rational(supremum) + separate, sharp and attained
+
+    # --- the diagonal -------------------------------------------------------------------------------------
+
+    def _diagonal(self) -> Bound:
+        total, assumptions = sp.S.Zero, []
+        if self.learned:
+            return Bound(None, why_not="learned stencils are not bounded entry by entry")
+        for flux in self.system.fluxes:
+            strength, low, text, why_not = self._strength(flux, slopes=False)
+            taps = [list(K.taps().items()) for K in flux.own]
+            if strength is None or low < 0:
+                return Bound(None, low, why_not=why_not or f"g takes the negative value {low:.6g}")
+            if len(taps) != 1 or len(taps[0]) != 2 or taps[0][0][1] != -taps[0][1][1]:
+                return Bound(None, why_not="the difference has more than two taps, so I − τA has negative entries")
+            (offset, weight), _ = taps[0]
+            axis = self.system.axes[next(a for a, j in enumerate(offset) if j)]
+            wall = axis.sides is not None and any(side.plane == "face" and side.parity < 0 for side in axis.sides)
+            if wall:
+                assumptions.append(f"at least two cells along {axis.name}")
+            total += strength * weight**2 * (3 if wall else 2)
+            assumptions.append(text)
+        return Bound(total, assumptions=tuple(dict.fromkeys(assumptions)))
+
+    # --- the reaction -------------------------------------------------------------------------------------
+
+    def _reaction(self) -> Reaction:
+        s = sp.Symbol("s", real=True)
+        r = sp.expand(self.system.problem.pointwise.xreplace({self.system.problem.unknown: s}))
+        if r == 0:
+            return Reaction()
+        slope = sp.expand(sp.diff(r, s))
+        shown = f"r = {notation.show(self.system.problem.pointwise)}"
+        if s not in slope.free_symbols:
+            return self._affine(-slope, sp.expand(r - slope * s) != 0, shown)
+        if slope.atoms(Data) or slope.free_symbols & self.trainable:
+            culprit = "data" if slope.atoms(Data) else "trained parameters"
+            return _unknown(f"the slope of the reaction {shown} depends on {culprit}")
+        r, slope = r.xreplace(self.fixed), slope.xreplace(self.fixed)
+        everywhere = range_of(slope, s, frozenset(), even=parity_of(slope, {s: -1}) == 1)
+        quotient = sp.cancel(-r / s) if not r.atoms(Data) and r.xreplace({s: sp.S.Zero}) == 0 else None
+        absorbing = None
+        if quotient is not None:
+            b = range_of(quotient, s, frozenset(), even=parity_of(quotient, {s: -1}) == 1)
+            absorbing = _rational(b.high) if b.low >= 0 and math.isfinite(b.high) else None
+        text = (f"{everywhere.low:.6g} ≤ r' ≤ {everywhere.high:.6g} for {shown}",)
+        if everywhere.known:
+            return Reaction(
+                _rational(max(0.0, -everywhere.low)), max(0.0, everywhere.high), absorbing, False, assumptions=text
+            )
+        interval = None if r.atoms(Data) else _invariant(r, s)
+        if interval is None:
+            return _unknown(f"r' is not bounded for {shown}, and no interval was found that the solution cannot leave")
+        low, high = range_on(slope, s, *interval)
+        a, b_ = interval
+        text = (f"{a:.6g} ≤ u ≤ {b_:.6g} at the start, where {low:.6g} ≤ r' ≤ {high:.6g} for {shown}",)
+        return Reaction(
+            _rational(max(0.0, -low)), max(0.0, high), absorbing, False, interval=interval, assumptions=text
+        )
+
+    def _affine(self, beta: sp.Expr, source: bool, shown: str) -> Reaction:
+        """r = β(f − u)."""
+        beta, high, low = beta.xreplace(self.fixed), sp.S.One, 1.0
+        for factor in sp.Mul.make_args(beta):
+            if factor.atoms(Data):
+                declared, why_not = _declared(factor)
+                if declared is None:
+                    return _unknown(why_not)
+                low, high = min(low * declared.low, low * declared.high), high * declared.symbolic_high
+            elif factor.is_nonnegative:
+                high = high * factor
+            elif factor.is_number:
+                low, high = -abs(low) * abs(float(factor)), high * sp.Abs(factor)
+            else:
+                return _unknown(f"β in {shown} has no known sign; declare {factor} positive=True")
+        if low < 0:
+            reach = abs(low) if beta.is_number else math.inf
+            return replace(_unknown(f"the reaction {shown} grows with u"), growth=reach)
+        text = (f"0 ≤ β ≤ {short(high)} for {shown}",)
+        return Reaction(high, 0.0, high, True, source, not beta.atoms(Data), None, text)
+
+    # --- transport ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def carried(self) -> sp.Expr:
+        """Σ |v|·‖T‖, the bound on the spectrum of T."""
+        terms = ((t.speed.xreplace(self.fixed), squared_norm(t.stencil)[0]) for t in self.system.transports)
+        return sp.Add(*(sp.Abs(v) * sp.sqrt(norm) for v, norm in terms))
+
+    @cached_property
+    def courant(self) -> sp.Expr:
+        """Σ |v|/h: how many cells a wave crosses per unit of time."""
+        terms = ((t.speed.xreplace(self.fixed), self.system.axes[t.axis].spacing) for t in self.system.transports)
+        return sp.Add(*(sp.Abs(v) * sp.Rational(h.denominator, h.numerator) for v, h in terms))
+
+    def monotone(self, tau: Any = None) -> bool:
+        """Has f no negative entry off its diagonal? Along each axis Σ κ ≥ |v|h/2; a viscosity may depend on τ."""
+        if any(sum(map(abs, o)) != 2 for t in self.system.transports for o in t.stencil.taps()):
+            return False
+        for t in self.system.transports:
+            h = sp.Rational(*self.system.axes[t.axis].spacing.as_integer_ratio())
+            along = [f for f in self.system.fluxes if [p.orders[t.axis] for p in f.own[0].products] == [1]]
+            kappa = sp.Add(*(f.term.kappa for f in along)).xreplace(self.fixed)
+            margin = kappa - sp.Abs(t.speed.xreplace(self.fixed)) * h / 2
+            margin = margin if tau is None else margin.xreplace({TAU: _rational(tau)})
+            if margin.is_nonnegative is not True:
+                return False
+        return True
+
+
+def own_stencils(system: SemiDiscrete) -> list[tuple[str, Stencil]]:
+    """The stencils K of all flux terms, labelled as in the graph; equal ones appear once per flux."""
+    return [pair for flux in system.fluxes for pair in zip(labels(system, flux), flux.own, strict=True)]
+
+
+def labels(system: SemiDiscrete, flux: DiscreteFlux) -> list[str]:
+    """The names of a flux term's own stencils: K_x, K_y, …"""
+    return [f"K_{system._subscript(flux.term.operator, i)}" for i in range(len(flux.own))]
+
+
+def norm_symbol(label: str) -> sp.Symbol:
+    """‖K‖² of a learned stencil, a function of its weights that the emitted module evaluates."""
+    return sp.Symbol(f"norm2_{label}", positive=True)
+
+
+def _learned_norm(K: Stencil) -> sp.Expr:
+    """(Σ|w|)²: what the emitted module computes for trainable taps."""
+    return sp.Add(*(sp.Abs(o.weight) * o.l1 for o in K.orbits())) ** 2
+
+
+def _shown(flux: DiscreteFlux) -> str:
+    """g as the header writes it."""
+    term, axes = flux.term, tuple(axis.name for axis in flux.own[0].axes)
+    return notation.show_term(term.flux if term.diffusivity is None else term.diffusivity, term.slots, axes, "u")
+
+
+def _radial(
+    g: sp.Expr, slots: list[sp.Symbol], s: sp.Symbol
+) -> tuple[sp.Expr | None, list[sp.Expr], tuple[sp.Expr, ...]]:
+    """g = h(s²)·∏ data with s² = Σ w·slot²: (h, data factors, weights w)."""
+    others = [f for f in sp.Mul.make_args(g) if not f.has(*slots) and f.atoms(Data, Unknown)]
+    rest = sp.Mul(*(f for f in sp.Mul.make_args(g) if f not in others))
+    if rest.atoms(Data, Unknown):
+        return None, [], ()
+    used = [slot for slot in slots if slot in rest.free_symbols]
+    squares = {slot: sp.Symbol(f"q{i}", nonnegative=True) for i, slot in enumerate(used)}
+    opened = rest.xreplace({slot: sp.sqrt(q) for slot, q in squares.items()})
+    weights: tuple[sp.Expr, ...] = ()
+    if used:
+        first, *further = squares.values()
+        slope = sp.diff(opened, first)
+        ratios = [sp.cancel(sp.diff(opened, q) / slope) for q in further]
+        if not all(w.is_number and w.is_positive for w in ratios):
+            return None, [], ()
+        weights = (sp.S.One, *(sp.S.One if abs(float(w) - 1) < 1e-12 else w for w in ratios))
+        rest = sp.Add(*(w * q for w, q in zip(weights[1:], further, strict=True)))
+        opened = opened.xreplace({first: s**2 - rest})
+        if opened.is_rational_function():
+            opened = sp.cancel(opened)
+        if opened.free_symbols & set(further):
+            return None, [], ()
+    return opened, others, weights
+
+
+def _union(a: Range, b: Range) -> Range:
+    low, high = (a if a.low < b.low else b), (a if a.high > b.high else b)
+    return Range(low.low, high.high, low.symbolic_low, high.symbolic_high, low.where_low)
+
+
+def short(e: sp.Expr) -> str:
+    """An expression for a table: its value where that reads better."""
+    if e.is_Rational and e.q > 10**6:
+        return f"{float(e):.6g}"
+    return f"{float(e):.6g}" if e.is_Float else str(e)
+
+
+def _rational(value: float) -> sp.Rational:
+    """A double as the rational number that it is."""
+    return sp.Rational(*float(value).as_integer_ratio())
+
+
+def _unknown(why_not: str) -> Reaction:
+    return Reaction(None, math.inf, None, False, why_not=why_not)
+
+
+def _declared(factor: sp.Expr) -> tuple[Range | None, str]:
+    """The declared bounds of a data field, or why there are none."""
+    bounds = getattr(factor.func, "bounds", None)
+    if not isinstance(factor, Data):
+        return None, f"the coefficient {factor} varies with u"
+    if bounds is None:
+        return None, f"the coefficient {factor} has no declared bounds; use loom.data(…, bounds=(low, high))"
+    return Range(float(bounds[0]), float(bounds[1]), None, sp.Rational(*exact(bounds[1]).as_integer_ratio())), ""
+
+
+def _invariant(r: sp.Expr, s: sp.Symbol) -> tuple[float, float] | None:
+    """The smallest and the largest zero of a polynomial r, at which it points inwards."""
+    if not r.is_polynomial(s):
+        return None
+    zeros = [float(z) for z in sp.real_roots(sp.Poly(sp.nsimplify(r, rational=True), s))]
+    if len(set(zeros)) < 2:
+        return None
+    ends = []
+    for zero, sign in ((min(zeros), 1), (max(zeros), -1)):
+        near = (zero, math.nextafter(zero, math.inf), math.nextafter(zero, -math.inf))
+        inward = [z for z in near if sign * r.xreplace({s: _rational(z)}) >= 0]
+        if not inward:
+            return None
+        ends.append(inward[0])
+    return ends[0], ends[1]

@@ -1,0 +1,130 @@
+"""The energy of a gradient flow, discretised so that f is minus its gradient.
+
+    E(u) = Σ_c κ_c Σ ½Ψ_c((K_c u)²) + Σ V(u),      Ψ' = g,  V' = −r
+
+The sums are over the closed domain with weight ½ on the mirror planes and the volume of a cell, so E approximates the
+integral; a diffusivity that couples several directions takes Ψ of the averages of the squared differences (see
+discretise.py). E is known in closed form where Ψ is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import networkx as nx
+import numpy as np
+import sympy as sp
+from sympy.integrals.manualintegrate import manualintegrate
+
+from . import ops
+from .discretise import SemiDiscrete
+from .fields import Data
+from .graph import Builder
+from .reference import Reference
+from .schemes.forward_euler import ForwardEuler
+
+_s = sp.Symbol("s", real=True)
+_q = sp.Symbol("q", nonnegative=True)
+
+
+def why_no_energy(system: SemiDiscrete) -> str:
+    """Why f is no gradient; empty where it is one."""
+    if system.asymmetry:
+        return f"f is not the gradient of an energy: {system.asymmetry}"
+    return ""
+
+
+def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
+    """E as a graph with one output, a number per sample; None where f is no gradient or Ψ has no closed form."""
+    if why_no_energy(system):
+        return None
+    builder = Builder(system.axes)
+    f = system.right_hand_side(builder)
+    u = system.state(builder)
+    names = {**f.data, system.problem.unknown: u.name}
+    total: list[tuple[sp.Expr, str]] = []
+    seen = set()
+    for flux in system.fluxes:
+        term = flux.term
+        own, operator = term.slots[term.own]
+        if flux.local:
+            Phi = term.flux.xreplace({own: _s})
+            density = _antiderivative(Phi, _s)
+            if density is None:
+                return None
+            (s,) = system.differences(builder, u, flux)[own]
+            e = builder.add(ops.Flux(density, (_s,), "e"), s, hint=f"energy_{system._subscript(operator)}")
+            total.append((term.kappa, e))
+            continue
+        values = system.differences(builder, u, flux)
+        if term.linear:  # a coefficient alone
+            a = system._pointwise(builder, term.diffusivity, names, {}, "g")
+            square = ops.Flux(_q * _s**2 / 2, (_q, _s), "e")
+            for K, s in zip(flux.own, values[own], strict=True):
+                mean = system._average(builder, a, K.target, back=True)
+                total.append((term.kappa, builder.add(square, mean, s, hint="energy")))
+            continue
+        key = (term.diffusivity, term.kappa, tuple(sorted(str(o) for _, o in term.slots)))
+        if key in seen:  # the fluxes of one energy share it
+            continue
+        seen.add(key)
+        g, nodal = system.averaged(builder, flux, values)
+        if len(nodal) != 1:
+            return None
+        ((q, name),) = nodal.items()
+        assert g is not None
+        Psi = _antiderivative(g.xreplace({q: _q}), _q)
+        if Psi is None:
+            return None
+        total.append((term.kappa, system._pointwise(builder, Psi / 2, names, {_q: name}, "energy")))
+    r = system.problem.pointwise
+    if r != 0:
+        V = _antiderivative(-r.xreplace({system.problem.unknown: _s}), _s)
+        if V is None:
+            return None
+        e = system._pointwise(builder, V.xreplace({_s: system.problem.unknown}), names, {}, "potential")
+        total.append((sp.S.One, e))
+    if not total:
+        return None
+    volume = math.prod((axis.spacing for axis in system.axes), start=system.axes[0].spacing ** 0)
+    h = sp.Rational(volume.numerator, volume.denominator)
+    sums = [
+        (h * kappa, builder.add(ops.Integral(builder.graph.nodes[e]["place"].location), e, hint="{0}_sum"))
+        for kappa, e in total
+    ]
+    E = builder.value(ops.Combination(tuple(c for c, _ in sums)), *(n for _, n in sums), hint="total")
+    return builder.finish(E.name)
+
+
+@lru_cache(maxsize=64)
+def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
+    """∫₀ˢ e in closed form, checked by differentiation; None if there is none."""
+    if e.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign):
+        return None
+    found = manualintegrate(e, s)
+    if found.has(sp.Integral, sp.Piecewise) or found.has(sp.I):
+        return None
+    at_zero = found.xreplace({s: sp.S.Zero}) if s in found.free_symbols else found
+    if not at_zero.is_finite or at_zero.is_real is False:
+        return None
+    found = found - at_zero
+    others = sorted({*(e.free_symbols - {s}), *e.atoms(Data)}, key=str)
+    for k, point in enumerate((0.3, 1.7, 11.0)):
+        values = {o: sp.Float(0.5 + 0.1 * k + 0.05 * i) for i, o in enumerate(others)}
+        values[s] = sp.Float(point)
+        error = (sp.diff(found, s) - e).xreplace(values)
+        value = found.xreplace(values)
+        if not error.is_number or not value.is_real or abs(error) > 1e-9 * (1 + abs(e.xreplace(values))):
+            return None
+    return found
+
+
+def energy_of(system: SemiDiscrete, values: Mapping[str, float]) -> Callable[..., np.ndarray] | None:
+    """E as a function of arrays: `energy(u, **data)` has shape (B,)."""
+    graph = energy_graph(system)
+    if graph is None:
+        return None
+    reference = Reference(system, ForwardEuler(1), 1.0, values)
+    return lambda u, **data: reference.evaluate(graph, u, **data)

@@ -1,0 +1,206 @@
+"""Counter-examples: inputs on which the reference solution is seen to break a claim.
+
+Every search returns a `Witness` that holds the inputs, or None. A search proves nothing by finding nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .bounds import Bounds
+from .discretise import SemiDiscrete
+from .errors import ConvergenceError
+from .reference import Reference
+from .schemes import Scheme
+
+_CLEARLY = 1e-9
+"""A counter-example must miss by more than rounding."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Why a result holds: a proof sketch, or inputs on which the claim fails."""
+
+    text: str
+    inputs: tuple[np.ndarray, ...] = ()
+    """Arrays (1, 1, *grid) to run: one state, or a pair u, v for nonexpansiveness."""
+    data: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The data fields to run them with."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Search:
+    """Runs the scheme at one step size."""
+
+    def __init__(self, system: SemiDiscrete, scheme: Scheme, bounds: Bounds, own: Mapping[str, float]) -> None:
+        self.system, self.scheme, self.bounds, self.own = system, scheme, bounds, own
+        self.solves = bool(scheme.structure.solves)
+        # one long axis, the others just wide enough for the stencils
+        self.shape = (32,) + (6,) * (system.problem.dimension - 1)
+
+    def run(self, u: np.ndarray, tau: float, cycles: int = 1) -> np.ndarray | None:
+        """The state after `cycles` cycles (or steps); None where no data are known to serve or a solve fails."""
+        layers = self.scheme.cycle * cycles + self.scheme.starting_steps
+        data = self.data(u.shape[2:])
+        if data is None:
+            return None
+        reference = Reference(self.system, self.scheme, tau, self.bounds.values, self.own)
+        try:
+            return reference.states(u, layers, **data)[0]
+        except ConvergenceError:
+            return None
+
+    def data(self, shape: tuple[int, ...]) -> dict[str, np.ndarray] | None:
+        """Coefficients at their largest, what else the reaction reads at zero."""
+        found = {}
+        for f in self.system.problem.data:
+            low, high = getattr(f.func, "bounds", None) or (0.0, 0.0)
+            in_flux = any(flux.term.flux.has(f) for flux in self.system.fluxes)
+            value = high if in_flux else 0.0
+            if not low <= value <= high:
+                return None
+            found[str(f.func)] = np.full((1, 1, *shape), float(value))
+        return found
+
+    def _witness(self, text: str, *inputs: np.ndarray) -> Witness:
+        return Witness(text, inputs, self.data(inputs[0].shape[2:]) or {})
+
+    def _amplitudes(self) -> np.ndarray:
+        """From tiny to huge; an implicit step is run on tiny ones only, for which its equation is almost linear."""
+        h = float(min(axis.spacing for axis in self.system.axes))
+        return h * (np.logspace(-6, -3, 2) if self.solves else np.logspace(-6, 4, 61))
+
+    def _patterns(self) -> np.ndarray:
+        """The fastest oscillations, bare and under a window, and a constant."""
+        index = np.indices(self.shape)
+        patterns = [(-1.0) ** index.sum(0)] + [(-1.0) ** index[a] for a in range(len(index))]
+        window = np.sin(np.pi * (index[0] + 1) / (self.shape[0] + 1))
+        patterns += [patterns[0] * window, patterns[1] * window, np.ones(self.shape)]
+        return np.array(patterns)[:, None]
+
+    @cache  # noqa: B019 (a search lives as long as one analysis)
+    def blow_up(self, tau: float) -> Witness | None:
+        """Many steps from a small oscillation: it must not grow a hundredfold."""
+        u = 1e-1 * self._amplitudes()[0] * self._patterns()
+        for cycles in (10,) if self.solves else (10, 40, 160):
+            v = self.run(u, tau, cycles)
+            if v is None:
+                return None
+            factor = np.sqrt((v**2).sum(tuple(range(1, v.ndim))) / (u**2).sum(tuple(range(1, u.ndim))))
+            factor = np.where(np.isfinite(factor), factor, np.inf)
+            k = int(factor.argmax())
+            if factor[k] > 100:
+                layers = cycles * self.scheme.cycle
+                return self._witness(
+                    f"an oscillation grows by the factor {factor[k]:.4g} in {layers} layers", u[k : k + 1]
+                )
+        return None
+
+    def wave(self, tau: float, axis: int, theta: float) -> Witness | None:
+        """A harmonic wave along one axis of 64 nodes: it must not grow in one cycle."""
+        shape = [6] * self.system.problem.dimension
+        shape[axis] = 64
+        u = np.cos(theta * np.indices(shape)[axis])[None, None]
+        v = self.run(u, tau)
+        factor = 0.0 if v is None else float(np.linalg.norm(v) / np.linalg.norm(u))
+        if not factor > 1 + _CLEARLY:
+            return None
+        return self._witness(f"the wave cos({theta:.4g} i) grows by the factor {factor:.6g} in one step", u)
+
+    def growing_state(self, tau: float) -> Witness | None:
+        """The fastest oscillations and constants, small and large: none of them may grow."""
+        if self.solves:
+            return None
+        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
+        v = self.run(u, tau)
+        if v is None:
+            return None
+        axes = tuple(range(1, u.ndim))
+        factor = np.sqrt((v**2).sum(axes) / (u**2).sum(axes))
+        k = int(np.nanargmax(factor))
+        if not factor[k] > 1 + _CLEARLY:
+            return None
+        text = f"a state of amplitude {abs(u[k]).max():.3g} grows by the factor {factor[k]:.6g} in one step"
+        return self._witness(text, u[k : k + 1])
+
+    def rising_energy(self, tau: float, energy: Callable[..., np.ndarray]) -> Witness | None:
+        """The energy of the fastest oscillations, small and large, must not rise."""
+        if self.solves:
+            return None
+        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
+        v, data = self.run(u, tau), self.data(self.shape)
+        if v is None or data is None or not np.isfinite(v).all():
+            return None
+        before, after = energy(u, **data), energy(v, **data)
+        rise = (after - before) / np.maximum(abs(before), 1e-300)
+        k = int(np.nanargmax(rise))
+        if not rise[k] > _CLEARLY:
+            return None
+        text = f"the energy rises from {before[k]:.6g} to {after[k]:.6g} in one step"
+        return self._witness(text, u[k : k + 1])
+
+    def spreading_pair(self, tau: float) -> Witness | None:
+        """Two ramps that differ by the Jacobian's fastest growing direction."""
+        if self.solves:
+            return None
+        walls = any(side.parity < 0 for axis in self.system.axes for side in axis.sides or ())
+        shape = (self.shape[0], *(6 if walls else 2 for _ in self.shape[1:]))  # states that vary along one axis
+        slopes = [0.0, *(c * at for at in self.bounds.steepest_at() for c in (1.0, 1.3))]
+        n, h = shape[0], float(self.system.axes[0].spacing)
+        x = np.arange(n) * h
+        order = max((p.orders[0] for flux in self.system.fluxes for K in flux.own for p in K.products), default=1)
+        best: tuple[float, Any] = (1 + _CLEARLY, None)
+        bumps = np.eye(n).reshape(n, 1, n, *(1,) * (len(shape) - 1)) * np.ones(shape)
+        for slope in dict.fromkeys(slopes):
+            for profile in (x**order / math.factorial(max(order, 1)), np.minimum(x, x[::-1])):
+                base = (slope * profile).reshape(1, 1, n, *(1,) * (len(shape) - 1)) * np.ones((1, 1, *shape))
+                epsilon = 1e-6 * max(slope * h, h)
+                plus, minus = self.run(base + epsilon * bumps, tau), self.run(base - epsilon * bumps, tau)
+                if plus is None or minus is None or not (np.isfinite(plus).all() and np.isfinite(minus).all()):
+                    continue
+                middle = (slice(None), 0, slice(None), *(s // 2 for s in shape[1:]))
+                jacobian = ((plus - minus) / (2 * epsilon))[middle]
+                direction = np.linalg.svd(jacobian.T)[2][0].reshape(1, 1, n, *(1,) * (len(shape) - 1))
+                other = base + 100 * epsilon * direction * np.ones((1, 1, *shape))
+                image = self.run(np.concatenate([base, other]), tau)
+                assert image is not None
+                factor = float(np.linalg.norm(image[0] - image[1]) / np.linalg.norm(base - other))
+                if factor > best[0]:
+                    best = (factor, (slope, base, other))
+        if best[1] is None:
+            return None
+        slope, base, other = best[1]
+        text = f"two states near a profile of slope {slope:.4g} move apart by the factor {best[0]:.6g} in one step"
+        return self._witness(text, base, other)
+
+    def overshoot(self, tau: float, interval: tuple[float, float] | None = None) -> Witness | None:
+        """An impulse must not leave the interval between 0 and its height, or a given one."""
+        impulse = np.zeros((1, 1, *self.shape))
+        impulse[(0, 0, *(n // 2 for n in self.shape))] = 1.0
+        if interval is None:
+            u = impulse * self._amplitudes().reshape(-1, 1, *(1,) * len(self.shape))
+        else:  # both ways, from one end to the other
+            a, b = interval
+            u = np.concatenate([a + (b - a) * impulse, b - (b - a) * impulse])
+        v = self.run(u, tau)
+        if v is None:
+            return None
+        axes = tuple(range(1, u.ndim))
+        low, high = u.min(axes), u.max(axes)
+        miss = np.maximum(low - v.min(axes), v.max(axes) - high) / (high - low)
+        k = int(np.nanargmax(miss))
+        if not miss[k] > _CLEARLY:
+            return None
+        text = (
+            f"a state between {low[k]:.3g} and {high[k]:.3g}, an impulse, goes to values between "
+            f"{v[k].min():.3g} and {v[k].max():.3g}"
+        )
+        return self._witness(text, u[k : k + 1])
