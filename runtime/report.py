@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
+import numpy as np
+from matplotlib.figure import Figure
 
 from ..compiler import notation
 from ..compiler.bounds import own_stencils
+from ..compiler.energy import energy_of
 from ..templates import environment
 from .load import write_atomic
 
@@ -49,10 +53,44 @@ def write_report(net: Net, path: Path, module: Any = None) -> Path:
             certificate=None if module is None else module.certificate(),
             source=net.source,
             dump=net.dump(),
+            energy=energy_plot(net),
         )
     )
     write_atomic(path, page)
     return path
+
+
+def energies(net: Net) -> list[tuple[int, float]]:
+    """(layer, E) along the initial network, from noise of amplitude one; empty where E has no closed form."""
+    compiled = net.compiled
+    energy = energy_of(compiled.system, {p.name: p.value for p in compiled.problem.parameters})
+    if energy is None:
+        return []
+    shape = {1: (64,), 2: (20, 20), 3: (8, 8, 8)}[compiled.problem.dimension]
+    u = np.random.default_rng(0).uniform(-1, 1, (1, 1, *shape))
+    ranges = {str(f.func): getattr(f.func, "bounds", None) or (0, 0) for f in compiled.problem.data}
+    data = {name: np.full(u.shape, (low + high) / 2) for name, (low, high) in ranges.items()}
+    layers, cycle = net.scheme.layers, net.scheme.cycle
+    count = min(5 if net.scheme.structure.solves else 12, layers // cycle)
+    found = [(0, float(energy(u, **data)[0]))]
+    with np.errstate(all="ignore"):
+        for k in dict.fromkeys(round(layers // cycle * i / count) * cycle for i in range(1, count + 1)):
+            found.append((k, float(energy(net.reference.states(u, k, **data)[0], **data)[0])))
+    return found
+
+
+def energy_plot(net: Net) -> str:
+    """The energy over the layers as SVG; empty where there is none."""
+    found = energies(net)
+    if not found:
+        return ""
+    figure = Figure(figsize=(5, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*found, strict=True), "o-", ms=3)
+    axes.set(xlabel="layer", ylabel="E(u)")
+    with io.StringIO() as text:
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def draw(graph: nx.DiGraph) -> str:

@@ -213,6 +213,16 @@ def test_a_trained_speed_stays_within_its_courant_number():
         assert new.min() >= u.min() - 1e-12 and new.max() <= u.max() + 1e-12 and new.norm() <= u.norm() * (1 + 1e-12)
 
 
+def test_transport_is_saved_and_checked_from_a_file(tmp_path):
+    net = compiled(CARRIED, FE(3), PERIODIC, space=loom.FiniteVolume("lax-wendroff"))
+    saved = loom.load(net.save(tmp_path / "net"))
+    assert saved.net.source == net.source and saved.certificate["notions"]["CFL"] == P
+    assert 'method = "finite-volume"' in (tmp_path / "net" / "spec.toml").read_text(encoding="utf-8")
+    u = torch.rand(2, 1, 16, dtype=torch.float64)
+    with torch.no_grad():
+        np.testing.assert_allclose(net.module(torch.float64)(u).numpy(), net.reference(u.numpy()), atol=1e-14)
+
+
 def test_transport_declared_wrongly_is_refused():
     with pytest.raises(loom.DiscretisationError, match="transport, and the PDE has none"):
         compiled(zoo.EQUATIONS["heat 1d"], FE(1), space=loom.FiniteVolume())
@@ -318,6 +328,20 @@ def test_the_energy_decreases_where_that_is_proved(scheme):
             energies.append(module.energy(inner))
     values = torch.stack(energies)
     assert (values[1:] <= values[:-1] * (1 + 1e-12)).all() and (values[-1] < 0.97 * values[0]).all()
+
+
+def test_the_report_plots_the_energy(tmp_path):
+    from pdeloom.runtime.report import energies
+
+    for scheme in (FE(10), loom.FSI(3, 4), loom.SemiImplicit(2, tau=3.0)):
+        net = compiled(zoo.EQUATIONS["perona-malik 2d"], scheme)
+        values = [E for _, E in energies(net)]
+        assert values[0] > values[-1] and (scheme.cyclic or values == sorted(values, reverse=True))
+    page = net.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<h2>Energy</h2>" in page and page.count("<svg") == 2 and "its decrease is\nproved" in page
+    net = compiled(restoring("charbonnier 2d"), FE(2))
+    assert len(energies(net)) == 3
+    assert "<h2>Energy</h2>" not in zoo.network("porous 2d").report(tmp_path / "p.html").read_text(encoding="utf-8")
 
 
 def test_where_there_is_no_energy_the_report_says_so():
