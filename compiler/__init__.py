@@ -8,7 +8,8 @@
     plan      = plan_solves(system, …, graph)       how implicit steps are solved
     source    = emit(network)                       torch, one block per step
 
-`compile_pde` is these lines.
+`compile_pde` is these lines. A steady problem has no steps: `elliptic` prepares A(u) = b for every spacing, `judge`
+what is known of a multigrid cycle, and `emit_cycle` prints it.
 """
 
 from __future__ import annotations
@@ -22,20 +23,25 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
+from .cycle_reference import CycleReference
+from .cycle_report import CycleReport, judge
 from .discretise import TAU, SemiDiscrete, Space
+from .elliptic import Elliptic, elliptic
 from .emit import Network, Training, emit
+from .emit_cycle import CycleTraining, emit_cycle
 from .energy import energy_graph
-from .errors import DeclarationError, SchemeError, suggest
+from .errors import DeclarationError, SchemeError, UnstableSchemeError, suggest
 from .fields import Parameter
 from .graph import Builder, Value
 from .grid import Grid
 from .implicit import Plan, plan_solves
 from .nonlinearity import recognise
 from .ops import Input
-from .passes import optimise
+from .passes import PIPELINE, optimise
 from .problem import PDE, FluxTerm, Problem, canonical
 from .reference import Reference
 from .schemes import SCHEMES, Scheme
+from .schemes.multigrid import Multigrid
 from .stability import Report, analyse
 
 
@@ -54,18 +60,23 @@ class Compiled:
     problem: Problem
     system: SemiDiscrete
     scheme: Scheme
-    training: Training
-    report: Report
+    training: Training | CycleTraining
+    report: Report | CycleReport
     stages: tuple[tuple[str, nx.DiGraph], ...]
     source: str
     plan: Plan | None = None
+    elliptic: Elliptic | None = None
+    """What multigrid sees of a steady problem."""
 
     @property
     def graph(self) -> nx.DiGraph:
         return self.stages[-1][1]
 
-    def reference(self) -> Reference:
+    def reference(self) -> Reference | CycleReference:
         values = {p.name: p.value for p in self.problem.parameters}
+        if self.elliptic is not None:
+            return CycleReference(self.elliptic, values)
+        assert isinstance(self.report, Report)
         return Reference(self.system, self.scheme, self.report.tau, values, self.report.own)
 
 
@@ -82,6 +93,8 @@ def compile_pde(
     """Compile; the arguments are those of `pdeloom.compile`."""
     problem = canonical(pde)
     _check_time_order(problem, scheme)
+    if isinstance(scheme, Multigrid):
+        return _compile_steady(problem, grid, space, scheme, trainable, shared, guarantee)
     system = space.discretise(problem, grid)
     if not scheme.euler and any(flux.term.kappa.has(TAU) for flux in system.fluxes):
         raise SchemeError(f"{system.method} is made for explicit Euler steps, not for {scheme.title}; use 'upwind'")
@@ -98,6 +111,29 @@ def compile_pde(
         energy = optimise(energy)[-1][1]
     source = emit(Network(system, scheme, graph, start, energy, report, plan, training, name, version()))
     return Compiled(name, problem, system, scheme, training, report, stages, source, plan)
+
+
+def _compile_steady(
+    problem: Problem,
+    grid: Grid,
+    space: Space,
+    scheme: Multigrid,
+    trainable: Sequence[Any],
+    shared: bool,
+    guarantee: str | None,
+) -> Compiled:
+    """The U-net of a steady problem."""
+    prepared = elliptic(problem, grid, space, scheme)
+    parameters, words = _chosen(problem, trainable, ("smoother", "transfer", "coarse"))
+    training = CycleTraining(parameters, words, shared)
+    report = judge(prepared)
+    if guarantee is not None and report[guarantee].status != "proved":
+        result = report[guarantee]
+        raise UnstableSchemeError(f"guarantee={guarantee!r} is {result.status}: {result.witness}")
+    name = _class_name(problem, prepared.system)
+    source = emit_cycle(prepared, training, report, name, version())
+    stages = (("built", prepared.operator), (PIPELINE[-1][0], prepared.operator))
+    return Compiled(name, problem, prepared.system, scheme, training, report, stages, source, elliptic=prepared)
 
 
 def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> nx.DiGraph:
@@ -136,6 +172,14 @@ def _check_time_order(problem: Problem, scheme: Scheme) -> None:
 
 
 def _training(problem: Problem, trainable: Sequence[Any], shared: bool) -> Training:
+    chosen, words = _chosen(problem, trainable, ("tau", "stencil"))
+    return Training(chosen, "stencil" in words, "tau" in words, shared)
+
+
+def _chosen(
+    problem: Problem, trainable: Sequence[Any], valid: tuple[str, ...]
+) -> tuple[frozenset[Parameter], frozenset[str]]:
+    """The parameters and the words among `valid` that are to be trained."""
     words, chosen = set(), set()
     for item in trainable if not isinstance(trainable, (str, Parameter)) else [trainable]:
         by_name = {p.name: p for p in problem.parameters}
@@ -143,11 +187,11 @@ def _training(problem: Problem, trainable: Sequence[Any], shared: bool) -> Train
             chosen.add(item)
         elif str(item) in by_name:
             chosen.add(by_name[str(item)])
-        elif item in ("tau", "stencil"):
+        elif item in valid:
             words.add(item)
         else:
-            raise DeclarationError(f"trainable={item!r}: {suggest(str(item), [*by_name, 'tau', 'stencil'])}")
-    return Training(frozenset(chosen), "stencil" in words, "tau" in words, shared)
+            raise DeclarationError(f"trainable={item!r}: {suggest(str(item), [*by_name, *valid])}")
+    return frozenset(chosen), frozenset(words)
 
 
 def _class_name(problem: Problem, system: SemiDiscrete) -> str:
@@ -167,4 +211,5 @@ def _class_name(problem: Problem, system: SemiDiscrete) -> str:
 def _recognised(term: FluxTerm, problem: Problem) -> str:
     squares = sp.Add(*(s**2 for s, _ in term.slots))
     name = None if term.diffusivity is None else recognise(term.diffusivity, squares, problem.parameters)
-    return "heat" if name == "linear" else name or "diffusion"
+    plain = "heat" if problem.time_order else "poisson"
+    return plain if name == "linear" else name or "diffusion"

@@ -246,7 +246,14 @@ class RightHandSide:
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
         names: dict[sp.Expr, str] = {**self.data, system.problem.unknown: at.name}
-        terms = [-flux.term.kappa * v for flux in self.fluxes for v in system._divergences(builder, flux, u, at, names)]
+        terms = []
+        for flux in self.fluxes:
+            for v in system._divergences(builder, flux, u, at, names):
+                if flux.term.weight != 1:
+                    s = sp.Symbol("s", real=True)
+                    weighted = system._pointwise(builder, flux.term.weight * s, names, {s: v.name}, "weighted")
+                    v = builder.named(weighted)
+                terms.append(-flux.term.kappa * v)
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
         reaction = system.problem.pointwise / self.parts
         if reaction != 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,12 @@ from .bounds import labels, norm_symbol, own_stencils
 from .discretise import TAU, SemiDiscrete
 from .errors import SchemeError
 from .fields import Parameter
+from .grid import Axis, Parity
 from .implicit import Plan
 from .layout import Layout, continuation, plan, slices
 from .ops import Input
 from .printing import literal, torch_code
+from .problem import Problem
 from .schemes import Scheme
 from .solve import TOLERANCES
 from .stability import Claim, Report
@@ -134,7 +136,7 @@ class _Emitter:
                 header=self._header(),
                 version=self.network.version,
                 name=self.name,
-                certificate=_literal(self._certificate()),
+                certificate=literal_of(self._certificate()),
                 shape=shape,
                 steps=self.scheme.layers,
                 constants=self._constants(),
@@ -150,8 +152,7 @@ class _Emitter:
                 **self._solver(),
             )
         )
-        text = re.sub(r"\n{3,}(?= )", "\n\n", text.lstrip("\n"))
-        return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"
+        return tidy(text)
 
     @property
     def _title(self) -> str:
@@ -180,7 +181,7 @@ class _Emitter:
                 + f", {self.system.grid.centering}-centred",
             ),
             ("space", self.system.method),
-            ("scheme", f"{self._formula}, {self.scheme.layers} {self._unit}s"),
+            ("scheme", f"{self._formula}, {self.scheme.layers} {self.scheme.unit}s"),
             ("block", self._block()),
         ]
         rows += [("solver", self._solver_doc())] if self.plan else []
@@ -202,10 +203,6 @@ class _Emitter:
         rows.append(("trained", f"{', '.join(trained)} ({sharing})" if trained else "nothing"))
         seen: set[tuple[str, str]] = set()
         return [row for row in rows if not (row in seen or seen.add(row))]  # type: ignore[func-returns-value]
-
-    @property
-    def _unit(self) -> str:
-        return "layer" if self.cyclic else "step"
 
     def _block(self) -> str:
         forms = [self._form(flux, K) for flux in self.system.fluxes for K in labels(self.system, flux)]
@@ -516,7 +513,7 @@ class _Emitter:
         n = self.scheme.layers
         doc = f"u^0 to u^{n}." + (" With `history`, also the relative residuals." if self._implicit else "")
         returns = "Tensor | tuple[Tensor, list[Tensor]]" if self._implicit else "Tensor"
-        return {"lines": [*_signature("forward", arguments, returns), f'    """{doc}"""'], "body": self._march()}
+        return {"lines": [*signature("forward", arguments, returns), f'    """{doc}"""'], "body": self._march()}
 
     def _march(self) -> list[str]:
         data = [self._data(f) for f in self.problem.data]
@@ -532,7 +529,7 @@ class _Emitter:
                 "    shapes = tuple(velocity.shape), tuple(u.shape)",
                 '    raise ValueError("velocity has shape {}, u {}".format(*shapes))',
             ]
-        lines += self._data_checks()
+        lines += data_checks(self.problem, self.step.names)
         lines += [f"{name} = self.extend_{name}({name})" for name in data]
         if self._implicit:
             lines += ["self.log = [] if history else None", "self.residual = torch.zeros_like(self.residual)"]
@@ -571,7 +568,7 @@ class _Emitter:
             velocity = ["velocity: Tensor"] if self._order == 2 else []
             functions.append(
                 {
-                    "lines": _signature("start", ["self", "u: Tensor", *velocity, *data], kind),
+                    "lines": signature("start", ["self", "u: Tensor", *velocity, *data], kind),
                     "doc": ["The states to begin with, newest first."],
                     "scalars": [
                         *(["k = 0"] if self._needs_k(self.start) else []),
@@ -585,7 +582,7 @@ class _Emitter:
         results = [self._ringed(self.step, self.step.results[0]), *inputs[: self.memory], *inputs[1 + self.memory :]]
         functions.append(
             {
-                "lines": _signature("step", ["self", f"state: {kind}", "k: int", *data], kind),
+                "lines": signature("step", ["self", f"state: {kind}", "k: int", *data], kind),
                 "doc": doc,
                 "scalars": [*self._scalars(self.step), unpacked],
                 "statements": self.step.statements(),
@@ -602,10 +599,10 @@ class _Emitter:
         k = ["k: int = 0"] if self._needs_k(body) else []
         keywords = ["*", *data] if data else []
         return {
-            "lines": _signature("energy", ["self", "u: Tensor", *k, *keywords], "Tensor"),
+            "lines": signature("energy", ["self", "u: Tensor", *k, *keywords], "Tensor"),
             "doc": ["The energy E of which f is minus the gradient: (B, …) to (B,)."],
             "scalars": [
-                *self._data_checks(),
+                *data_checks(self.problem, self.step.names),
                 *self._scalars(body),
                 *(f"{s} = self.extend(u)" for s in state),
                 *extended,
@@ -630,24 +627,6 @@ class _Emitter:
 
     def _needs_k(self, body: Body) -> bool:
         return any("(k)" in line or "[k" in line for line in self._scalars(body))
-
-    def _data_checks(self) -> list[str]:
-        lines = []
-        for f in self.problem.data:
-            name = self._data(f)
-            lines += [
-                f"if {name}.dim() != u.dim() or {name}.shape[1:] != u.shape[1:]:",
-                f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
-            ]
-            bounds = getattr(f.func, "bounds", None)
-            if bounds is not None:
-                low, high = (literal(float(b)) for b in bounds)
-                lines += [
-                    f"traced = torch.compiler.is_compiling() or _is_wrapped({name})",
-                    f"if not traced and not (({low} <= {name}) & ({name} <= {high})).all():",
-                    f'    raise ValueError("{name} leaves its declared bounds [{low}, {high}]")',
-                ]
-        return lines
 
     def _scalars(self, body: Body) -> list[str]:
         every = [op for g in self._graphs for _, op in g.nodes(data="op")]
@@ -742,7 +721,7 @@ class _Emitter:
             "coarsest": f"{max(TOLERANCES.values()):g}",
             "limit": "0" if solver.iterations else "tolerance",
             "failure": solver.on_failure,
-            "failed": _wrapped(failed),
+            "failed": wrapped(failed),
             "gradient": solver.gradient,
             "adjoint": krylov[p.inner],
             "need": need,
@@ -771,11 +750,8 @@ class _Emitter:
             if first.role == "state" and any(m["name"] == "extend" for m in methods):
                 continue
             role, v = first.role, self.step.names[name]
-            lines = self._eager_ring(v, self.layout.rings[name], role)
-            for a, width in enumerate(self.layout.rings[name]):
-                if width:
-                    pieces = continuation(v, self.axes, a, 0, node["op"].parity[a], (width, width), role)
-                    lines += concatenate(v, pieces, a - len(self.axes), LINE - 8)
+            rings = self.layout.rings[name]
+            lines = self._eager_ring(v, rings, role) + ring_lines(v, self.axes, rings, node["op"].parity, role)
             doc = (
                 f"The ghost ring: {notation.show_boundary(self.problem)}."
                 if role == "state"
@@ -802,6 +778,44 @@ class _Emitter:
 # --- text ---------------------------------------------------------------------------------------------------
 
 
+def tidy(text: str) -> str:
+    """The blank lines of a rendered template as the formatter has them."""
+    text = re.sub(r"\n{3,}(?= )", "\n\n", text.lstrip("\n"))
+    return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"
+
+
+def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
+    """Refuse data of the wrong shape, or outside their declared bounds."""
+    lines = []
+    for f in problem.data:
+        name = names[str(f.func)]
+        lines += [
+            f"if {name}.dim() != u.dim() or {name}.shape[1:] != u.shape[1:]:",
+            f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
+        ]
+        bounds = getattr(f.func, "bounds", None)
+        if bounds is not None:
+            low, high = (literal(float(b)) for b in bounds)
+            lines += [
+                f"traced = torch.compiler.is_compiling() or _is_wrapped({name})",
+                f"if not traced and not (({low} <= {name}) & ({name} <= {high})).all():",
+                f'    raise ValueError("{name} leaves its declared bounds [{low}, {high}]")',
+            ]
+    return lines
+
+
+def ring_lines(
+    v: str, axes: tuple[Axis, ...], widths: Sequence[int], parity: Parity, role: str, room: int = LINE - 8
+) -> list[str]:
+    """Statements that continue `v` beyond the boundary, axis by axis."""
+    lines = []
+    for a, width in enumerate(widths):
+        if width:
+            pieces = continuation(v, axes, a, 0, parity[a], (width, width), role)
+            lines += concatenate(v, pieces, a - len(axes), room)
+    return lines
+
+
 def _factor(e: sp.Expr) -> str:
     shown = notation.show(e)
     return "" if e == 1 else f"({shown}) " if e.is_Add or shown.startswith("-") else f"{shown} "
@@ -812,14 +826,14 @@ def _offset(j: tuple[int, ...]) -> str:
     return halves[0] if len(halves) == 1 else f"({', '.join(halves)})"
 
 
-def _signature(name: str, arguments: Sequence[str], returns: str) -> list[str]:
+def signature(name: str, arguments: Sequence[str], returns: str) -> list[str]:
     """`def name(…) -> …:` as the formatter lays it out inside a class."""
     room = LINE - 4 - len(f" -> {returns}:")
     *lines, last = call(f"def {name}", arguments, room)
     return [*lines, f"{last} -> {returns}:"]
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
     """A long f-string as several, one per line."""
     lines, current = [], ""
     for word in text.split(" "):
@@ -838,14 +852,14 @@ def _tuple(values: list[int]) -> str:
     return f"({values[0]},)" if len(values) == 1 else f"({', '.join(map(str, values))})"
 
 
-def _literal(value: Any, indent: int = 0) -> str:
+def literal_of(value: Any, indent: int = 0) -> str:
     """A Python literal the way the formatter lays it out, one entry per line."""
     pad = " " * (indent + 4)
     if isinstance(value, dict):
-        rows = [f"{pad}{_literal(k)}: {_literal(v, indent + 4)},\n" for k, v in value.items()]
+        rows = [f"{pad}{literal_of(k)}: {literal_of(v, indent + 4)},\n" for k, v in value.items()]
         return "{\n" + "".join(rows) + " " * indent + "}" if rows else "{}"
     if isinstance(value, list):
-        rows = [f"{pad}{_literal(v, indent + 4)},\n" for v in value]
+        rows = [f"{pad}{literal_of(v, indent + 4)},\n" for v in value]
         return "[\n" + "".join(rows) + " " * indent + "]" if rows else "[]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from . import notation
 from .bounds import labels
 from .discretise import SemiDiscrete
+from .elliptic import Elliptic
 from .implicit import Plan
 from .schemes import Scheme
+from .schemes.multigrid import SMOOTHERS
 
 
 def explain(name: str, system: SemiDiscrete, scheme: Scheme, plan: Plan | None) -> str:
@@ -24,6 +26,40 @@ def explain(name: str, system: SemiDiscrete, scheme: Scheme, plan: Plan | None) 
     lines.insert(1, "-" * width + "   " + "-" * max(len(term) for _, term in rows))
     article = "an" if scheme.architecture.startswith("RNN") else "a"
     return "\n".join([f"{name} is {article} {scheme.architecture}: {scheme.formula}", scheme.explain(), "", *lines])
+
+
+def explain_cycle(name: str, problem: Elliptic) -> str:
+    """The same for the U-net of a multigrid cycle."""
+    scheme = problem.scheme
+    names = tuple(axis.name for axis in problem.axes)
+    rows = [
+        ("in the network", "in the method"),
+        (
+            "levels",
+            "the grids, each coarser than the one before; semi-coarsening first" if problem.semi else "the grids",
+        ),
+        ("smooth", f"{scheme.pre} sweeps going down and {scheme.post} going up: {SMOOTHERS[scheme.smoother]}"),
+        ("residual", "b − A(u)"),
+        ("restrict, the downsampling", f"R: {problem.restriction}"),
+        ("prolong, the upsampling", f"P: {scheme.prolongation} interpolation"),
+        ("u across a level, the skip", "the smoothed state, to which the correction is added"),
+        ("b across a level, the skip", "the right-hand side, which the smoother reads again"),
+        (
+            "direct, the bottleneck",
+            "the coarsest grid, solved " + ("by elimination" if problem.linear else "by Newton"),
+        ),
+        ("extend", f"the boundary condition: {notation.show_boundary(problem.problem)}"),
+    ]
+    for flux in problem.system.fluxes:
+        plain = tuple((m, notation.unscaled(a)) for m, a in flux.term.operator)
+        rows.append(
+            (f"operator: {notation.show_operator(plain, names)}", "a derivative in A, at the spacing of the level")
+        )
+    width = max(len(block) for block, _ in rows)
+    lines = [f"{block.ljust(width)}   {term}" for block, term in dict.fromkeys(rows)]
+    lines.insert(1, "-" * width + "   " + "-" * max(len(term) for _, term in rows))
+    kind = "correction scheme" if problem.linear else "full approximation scheme"
+    return "\n".join([f"{name} is a U-net: {scheme.formula} ({kind})", scheme.explain(), "", *lines])
 
 
 def _skips(system: SemiDiscrete, scheme: Scheme) -> list[tuple[str, str]]:

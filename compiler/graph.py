@@ -41,6 +41,10 @@ class Builder:
     def value(self, op: Op, *arguments: str, hint: str) -> Value:
         return Value(self, self.add(op, *arguments, hint=hint))
 
+    def named(self, name: str) -> Value:
+        """The value of a node."""
+        return Value(self, name)
+
     def finish(self, *outputs: str) -> nx.DiGraph:
         self.graph.graph["outputs"] = outputs
         return self.graph
@@ -89,13 +93,13 @@ class Value:
         v = builder.value(Input(f"v{count}", "unknown", place.parity), hint="v")
         R = residual(v)
         w = builder.add(Input(f"w{count}", "direction", place.parity), hint="w")
-        arguments = [R.name, v.name, self.name, w, _linearise(builder, R.name, v.name, w, secant=False)]
+        arguments = [R.name, v.name, self.name, w, linearise(builder, R.name, v.name, w, secant=False)]
         if builder.secants:
-            arguments.append(_linearise(builder, R.name, v.name, w, secant=True))
+            arguments.append(linearise(builder, R.name, v.name, w, secant=True))
         return builder.value(Solve(solver, place.parity), *arguments, hint="{1}_new")
 
 
-def _linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> str:
+def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> str:
     """R'(v)w as nodes of the graph. Every op but the flux is linear and occurs again, on tangents.
 
     The secant leaves diffusivities as they are, G(v)Kw instead of Φ'(Kv)Kw: definite wherever g ≥ 0.

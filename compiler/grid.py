@@ -22,6 +22,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
+import sympy as sp
 
 from .errors import BoundaryError, DiscretisationError, strict
 from .registry import Registry
@@ -31,6 +32,14 @@ Location = tuple[int, ...]
 
 Parity = tuple[tuple[int, int], ...]
 """Per axis, about the low and the high mirror plane: +1 even, −1 odd, 0 neither. Periodic axes carry (1, 1)."""
+
+
+class Spacing(sp.Symbol):  # type: ignore[misc]  # sympy is untyped
+    """The spacing along an axis on whatever level of a multigrid method: h_x."""
+
+    def __new__(cls, axis: str) -> Spacing:
+        symbol: Spacing = super().__new__(cls, f"h_{axis}", positive=True)
+        return symbol
 
 
 class Boundary:

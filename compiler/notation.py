@@ -8,6 +8,7 @@ import sympy as sp
 from sympy.printing.str import StrPrinter
 
 from .fields import Data, Unknown
+from .grid import Spacing
 from .problem import Operator, Problem
 
 _GREEK = {
@@ -72,6 +73,11 @@ def show_term(e: sp.Expr, slots: tuple[tuple[sp.Symbol, Operator], ...], axes: t
     """An expression in the slots of a flux term, with the derivatives they stand for in their place."""
     named = {s: sp.Symbol(f"({show_operator(operator, axes)} {u})") for s, operator in slots}
     return show(e.xreplace(named))
+
+
+def unscaled(e: sp.Expr) -> sp.Expr:
+    """A coefficient without the powers of spacings it carries on the levels of a multigrid method."""
+    return e.xreplace({s: sp.S.One for s in e.free_symbols if isinstance(s, Spacing)})
 
 
 def show_operator(operator: Operator, axes: tuple[str, ...]) -> str:

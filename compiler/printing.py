@@ -95,7 +95,7 @@ class _Printer:
     def _mul(self, e: sp.Expr) -> tuple[str, int]:
         if e.could_extract_minus_sign():
             # −(a²)·b, which the formatter brackets
-            return "-" + re.sub(r"^(\w+\*\*\w+)", r"(\1)", self.code(-e, _PRODUCT)), _SUM
+            return "-" + re.sub(r"^(\w+ ?\*\* ?(?:\w+|\(-\w+\)))", r"(\1)", self.code(-e, _PRODUCT)), _SUM
         constants = [a for a in e.args if a.is_number]
         number, rest = sp.Mul(*constants), sp.Mul(*(a for a in e.args if not a.is_number))
         above, below = [] if number == 1 else [number], []

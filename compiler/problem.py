@@ -2,6 +2,8 @@
 
     ∂ₜᵐ u = −Σ_c κ_c D_c* Φ_c  −  Σ_a v_a ∂_a u  +  Σ r(u, data)      (flux, transport and pointwise terms)
 
+(m = 0 and 0 on the left for a steady problem),
+
 where D_c = Σ_m α_m ∂^m is a linear differential operator, D_c* = Σ_m (−1)^|m| α_m ∂^m its formal adjoint, and
 Φ_c either a function of D_c u alone or g(…)·D_c u with a diffusivity g that also reads the other D's, u and
 the data; the speeds v_a are constant. The flux form is primitive: nothing is expanded, and a term of any other form is
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -62,9 +64,10 @@ class PDE:
 
 @dataclass(frozen=True)
 class FluxTerm:
-    """−κ D*Φ with Φ = `flux`, an expression in `slots` (the values of the operators), u, data and parameters.
+    """−κ w D*Φ with Φ = `flux`, an expression in `slots` (the values of the operators), u, data and parameters.
 
-    `own` is the index of D among the slots; `diffusivity` is Φ / (D u) where that division was exact.
+    `own` is the index of D among the slots; `diffusivity` is Φ / (D u) where that division was exact; `weight` is w, an
+    expression in data, in steady problems alone.
     """
 
     operator: Operator
@@ -73,6 +76,7 @@ class FluxTerm:
     diffusivity: sp.Expr | None
     slots: tuple[tuple[sp.Symbol, Operator], ...]
     own: int = 0
+    weight: sp.Expr = sp.S.One
 
     @property
     def local(self) -> bool:
@@ -123,11 +127,19 @@ def canonical(pde: PDE) -> Problem:
     _check_symbols(equation, coordinates)
     _check_names(equation, coordinates)
     time_order, right = _solve_for_time(equation, u)
+    if time_order == 0:
+        right = _dissipative(right, u, coordinates)
     collector = _Collector(u, coordinates)
     for term in sp.Add.make_args(right):
         collector.add(sp.S.One, (0,) * len(coordinates), term, term)
     fluxes, transport, pointwise = collector.finish()
-    if transport and time_order != 1:
+    weighted = next((f for f in fluxes if f.weight != 1), None)
+    if weighted is not None and time_order:
+        raise UnsupportedTermError(
+            f"{weighted.weight} multiplies a divergence from outside, which is not in flux form −D*Φ(D u); put it "
+            f"inside the outer derivative, as in div({weighted.weight}*grad({u.func}))"
+        )
+    if transport and time_order > 1:
         raise UnsupportedTermError("transport in an equation of second order in time is not supported yet")
     used = [right, *(f.flux for f in fluxes)]
     return Problem(
@@ -180,6 +192,7 @@ class _Collector:
         self.pointwise: list[sp.Expr] = []
         self.speeds: dict[int, sp.Expr] = {}
         self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
+        self.weight: sp.Expr = sp.S.One
 
     def add(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
         coefficient, rest = e.as_independent(*self.x, t, as_Add=False) if e.is_Mul else (sp.S.One, e)
@@ -187,6 +200,10 @@ class _Collector:
         if e.is_Add and not any(m):
             for part in e.args:
                 self.add(c, m, part, quoted)
+        elif e.is_Mul and not any(m) and (weight := self._data_factor(e)) != 1:
+            before, self.weight = self.weight, self.weight * weight
+            self.add(c, m, e / weight, quoted)
+            self.weight = before
         elif isinstance(e, sp.Derivative) and e.expr != self.u:
             self.add(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
         elif not e.atoms(sp.Derivative):
@@ -204,6 +221,13 @@ class _Collector:
         else:
             self._flux(c, m, e, quoted)
 
+    def _data_factor(self, e: sp.Expr) -> sp.Expr:
+        """The factor w, made of data, of a product w·D*Φ."""
+        rest = [f for f in e.args if f.atoms(sp.Derivative)]
+        divergence = len(rest) == 1 and (isinstance(rest[0], sp.Derivative) or rest[0].is_Add)
+        others = [f for f in e.args if not f.atoms(sp.Derivative)]
+        return sp.Mul(*others) if divergence and not any(f.atoms(Unknown) for f in others) else sp.S.One
+
     def finish(self) -> tuple[tuple[FluxTerm, ...], tuple[tuple[int, sp.Expr], ...], sp.Expr]:
         finished = []
         for outer, term, quoted in self.fluxes.values():
@@ -215,7 +239,7 @@ class _Collector:
                 )
             kappa = kappas.pop()
             if kappa != 0:
-                finished.append(FluxTerm(term.operator, kappa, term.flux, term.diffusivity, term.slots, term.own))
+                finished.append(replace(term, kappa=kappa))
         transport = tuple((a, v) for a, v in sorted(self.speeds.items()) if v != 0)
         return tuple(finished), transport, sp.Add(*self.pointwise)
 
@@ -226,7 +250,7 @@ class _Collector:
 
     def _linear(self, c: sp.Expr, m: Order, quoted: sp.Expr) -> None:
         """c ∂_a u is transport with the speed −c, and c ∂^{2k} u = −κ D*D u with D = ∂^k."""
-        if sum(m) == 1:
+        if sum(m) == 1 and self.weight == 1:
             self.speeds[m.index(1)] = self.speeds.get(m.index(1), sp.S.Zero) - c
             return
         if any(n % 2 for n in m):
@@ -278,7 +302,8 @@ class _Collector:
         return tuple((symbols[o], o) for o in ordered), symbols
 
     def _store(self, term: FluxTerm, m: Order, c: sp.Expr, quoted: sp.Expr) -> None:
-        key = (term.operator, term.flux, term.slots)
+        term = replace(term, weight=self.weight)
+        key = (term.operator, term.flux, term.slots, term.weight)
         outer, _, _ = self.fluxes.setdefault(key, ({}, term, quoted))
         outer[m] = outer.get(m, sp.S.Zero) + c
 
@@ -354,11 +379,13 @@ def _show(operator: Operator, x: Sequence[sp.Symbol]) -> str:
 
 
 def _solve_for_time(equation: sp.Eq, u: Unknown) -> tuple[int, sp.Expr]:
-    """Write the equation as ∂ₜᵐ u = right-hand side."""
+    """Write the equation as ∂ₜᵐ u = right-hand side; without a time derivative as 0 = right-hand side."""
     difference = sp.Add(equation.lhs, -equation.rhs)
     times = [d for d in difference.atoms(sp.Derivative) if d.expr == u and set(d.variables) == {t}]
     if not times:
-        raise UnsupportedTermError(f"{equation} has no time derivative; steady problems are not supported yet")
+        if not any(set(d.variables) - {t} for d in difference.atoms(sp.Derivative)):
+            raise UnsupportedTermError(f"{equation} has no derivative at all: it is no differential equation")
+        return 0, difference
     highest = max(times, key=lambda d: d.derivative_count)
     coefficient, rest = sp.S.Zero, []
     for term in sp.Add.make_args(difference):
@@ -373,6 +400,26 @@ def _solve_for_time(equation: sp.Eq, u: Unknown) -> tuple[int, sp.Expr]:
         culprit = leftover[0] if leftover else highest
         raise UnsupportedTermError(f"{culprit} cannot be solved for; write the equation as dt({u.func}) = …")
     return int(highest.derivative_count), right
+
+
+def _dissipative(right: sp.Expr, u: Unknown, coordinates: tuple[sp.Symbol, ...]) -> sp.Expr:
+    """The sign of a steady equation with which its fluxes have κ > 0, as those of a diffusion do."""
+    collector = _Collector(u, coordinates)
+    for term in sp.Add.make_args(right):
+        collector.add(sp.S.One, (0,) * len(coordinates), term, term)
+    fluxes, _, _ = collector.finish()
+    values = {p: sp.Float(p.value) for p in right.free_symbols if isinstance(p, Parameter)}
+    signs = {sp.sign(f.kappa.xreplace(values)) for f in fluxes}
+    if not signs:
+        raise UnsupportedTermError(f"{right} = 0 has no flux term −D*Φ(D {u.func}): nothing that smooths")
+    if signs == {-1}:
+        return sp.Add(*(-term for term in sp.Add.make_args(right)))
+    if signs != {1}:
+        raise UnsupportedTermError(
+            f"the fluxes of {right} = 0 have coefficients of both signs, so that it is not elliptic; steady problems "
+            f"need one sign"
+        )
+    return right
 
 
 def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from .discretise import FROZEN, TAU, SemiDiscrete
 from .errors import DataError
 from .graph import run
+from .grid import Axis
 from .ops import Context
 from .schemes import Scheme
 
@@ -42,33 +43,33 @@ class Reference:
 
     def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
         """The states after `layers` layers, newest first: as many as the scheme remembers."""
-        u = self._closed(_real(u0, "u"), odd=True)
+        u = closed(self.system.axes, real(u0, "u"), odd=True)
         started: tuple[np.ndarray, ...] = ()
         if self.system.problem.time_order == 2:
-            given = np.zeros(np.shape(u0)) if velocity is None else _real(velocity, "velocity")
+            given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
             if given.shape != np.shape(u0):
                 raise DataError(f"velocity has shape {given.shape}, u {np.shape(u0)}; give it one value per node")
-            started = (self._closed(given, odd=True),)
+            started = (closed(self.system.axes, given, odd=True),)
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
         found = self.scheme.march(f, u, self.tau, layers, started, **self.fixed)
-        return [s[self._nodes(np.shape(u0)[2:])] for s in found]
+        return [s[nodes(self.system.axes, np.shape(u0)[2:])] for s in found]
 
     def rate(self, u: Any, **data: Any) -> np.ndarray:
         """f(u) on the nodes."""
-        u0 = _real(u, "u")
-        closed = self._closed(u0, odd=True)
-        f = self.right_hand_side(closed.shape[2:], self._closed_data(data, u0.shape))
-        rate: np.ndarray = f(closed)[self._nodes(u0.shape[2:])]
+        u0 = real(u, "u")
+        whole = closed(self.system.axes, u0, odd=True)
+        f = self.right_hand_side(whole.shape[2:], self._closed_data(data, u0.shape))
+        rate: np.ndarray = f(whole)[nodes(self.system.axes, u0.shape[2:])]
         return rate
 
     def evaluate(self, graph: nx.DiGraph, u: Any, **data: Any) -> np.ndarray:
         """The integrals that a graph computes from u, shape (B,)."""
-        u0 = _real(u, "u")
-        closed = self._closed(u0, odd=True)
+        u0 = real(u, "u")
+        whole = closed(self.system.axes, u0, odd=True)
         context = Context(self.system.axes, u0.shape[2:], self.scalars)
-        inputs = {str(self.system.problem.unknown.func): closed, **self._closed_data(data, u0.shape)}
+        inputs = {str(self.system.problem.unknown.func): whole, **self._closed_data(data, u0.shape)}
         return run(graph, inputs, context).reshape(len(u0))
 
     def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> _RightHandSide:
@@ -77,7 +78,7 @@ class Reference:
             for n, a in zip(closed_shape, self.system.axes, strict=True)
         )
         mask = np.zeros(closed_shape)
-        mask[self._nodes(shape)[2:]] = 1.0
+        mask[nodes(self.system.axes, shape)[2:]] = 1.0
         return _RightHandSide(self, Context(self.system.axes, shape, self.scalars), data, mask)
 
     def graph(self, part: int | None, frozen: bool) -> nx.DiGraph:
@@ -89,34 +90,16 @@ class Reference:
         wanted = [str(f.func) for f in self.system.problem.data]
         if sorted(data) != sorted(wanted):
             raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(wanted)}")
-        closed = {}
+        found = {}
         for name, value in data.items():
-            array = _real(value, f"data {name!r}")
+            array = real(value, f"data {name!r}")
             if array.ndim != len(shape) or array.shape[0] not in (1, shape[0]) or array.shape[1:] != (1, *shape[2:]):
                 raise DataError(f"data {name!r} has shape {array.shape}; expected ({shape[0]} or 1, 1, *{shape[2:]})")
             bounds = next(getattr(f.func, "bounds", None) for f in self.system.problem.data if str(f.func) == name)
             if bounds is not None and not ((bounds[0] <= array) & (array <= bounds[1])).all():
                 raise DataError(f"data {name!r} leaves its declared bounds {bounds}")
-            closed[name] = self._closed(array, odd=False)
-        return closed
-
-    def _closed(self, u: np.ndarray, odd: bool) -> np.ndarray:
-        """Nodes → closed domain: an odd unknown vanishes on a plane through nodes, data continue evenly."""
-        d = len(self.system.axes)
-        if u.ndim != d + 2 or u.shape[1] != 1 or 0 in u.shape:
-            raise DataError(f"u has shape {u.shape}; expected (B, 1, *grid) with {d} grid axes")
-        for a, axis in enumerate(self.system.axes):
-            low, high = axis.closed(0)
-            pad = [(0, 0)] * u.ndim
-            pad[2 + a] = (-low // 2, high // 2)
-            u = np.pad(u, pad, mode="constant" if odd else "edge")
-        return u
-
-    def _nodes(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
-        inner = tuple(
-            slice(-a.closed(0)[0] // 2, -a.closed(0)[0] // 2 + n) for a, n in zip(self.system.axes, shape, strict=True)
-        )
-        return (slice(None), slice(None), *inner)
+            found[name] = closed(self.system.axes, array, odd=False)
+        return found
 
 
 class _RightHandSide:
@@ -144,7 +127,26 @@ class _RightHandSide:
         ]
 
 
-def _real(value: Any, what: str) -> np.ndarray:
+def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool) -> np.ndarray:
+    """Nodes → closed domain: an odd unknown vanishes on a plane through nodes, data continue evenly."""
+    d = len(axes)
+    if u.ndim != d + 2 or u.shape[1] != 1 or 0 in u.shape:
+        raise DataError(f"u has shape {u.shape}; expected (B, 1, *grid) with {d} grid axes")
+    for a, axis in enumerate(axes):
+        low, high = axis.closed(0)
+        pad = [(0, 0)] * u.ndim
+        pad[2 + a] = (-low // 2, high // 2)
+        u = np.pad(u, pad, mode="constant" if odd else "edge")
+    return u
+
+
+def nodes(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The nodes in an array over the closed domain."""
+    lows = [-axis.closed(0)[0] // 2 for axis in axes]
+    return (slice(None), slice(None), *(slice(low, low + n) for low, n in zip(lows, shape, strict=True)))
+
+
+def real(value: Any, what: str) -> np.ndarray:
     """A real array in double precision."""
     try:
         array = np.asarray(value)

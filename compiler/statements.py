@@ -235,8 +235,11 @@ class Body:
             where = _where(op.K.target, self.axes)
             if op.label.startswith("M_"):
                 return f"the mean of {arguments[0]} {where}"
+            if op.label == "A":
+                return f"A {arguments[0]}"
             D = notation.show_operator(
-                tuple((p.orders, p.coefficient) for p in op.K.products), tuple(a.name for a in self.axes)
+                tuple((p.orders, notation.unscaled(p.coefficient)) for p in op.K.products),
+                tuple(a.name for a in self.axes),
             )
             D = f"({D})" if len(op.K.products) > 1 else D
             if isinstance(op, Stencil):
@@ -266,8 +269,11 @@ class Body:
         taps = op.K.taps()
         if any(w.free_symbols for w in taps.values()):
             names = self.words.scalars
-            signed = [(w, -1 if w.could_extract_minus_sign() else 1, tap(j)) for j, w in taps.items()]
-            return sum_lines(target, [(torch_code(w * c, names), {t: c}) for w, c, t in signed], width)
+            groups: dict[str, dict[str, int]] = {}
+            for j, w in taps.items():
+                c = -1 if w.could_extract_minus_sign() else 1
+                groups.setdefault(torch_code(w * c, names), {})[tap(j)] = c
+            return sum_lines(target, list(groups.items()), width)
         exact = {j: fraction(w) for j, w in taps.items()}
         scale = 1 / min(abs(w) for w in exact.values())
         scale *= math.lcm(*((w * scale).denominator for w in exact.values()))
@@ -275,10 +281,10 @@ class Body:
         for j, w in sorted(exact.items(), key=lambda item: (-abs(item[1]), [-i for i in item[0]])):
             whole = int(w * scale)
             by_size.setdefault(abs(whole), {})[tap(j)] = 1 if whole > 0 else -1
-        groups = [(literal(size) if size != 1 else "", group) for size, group in by_size.items()]
+        sized = [(literal(size) if size != 1 else "", group) for size, group in by_size.items()]
         divisor = float(scale)
         factor = "" if divisor == 1 else f" / {literal(divisor)}" if divisor > 1 else f" * {literal(1 / divisor)}"
-        return sum_lines(target, groups, width, factor)
+        return sum_lines(target, sized, width, factor)
 
     def _combination(
         self, target: str, op: Combination, arguments: list[tuple[str, Extent]], extent: Extent, width: int

@@ -113,6 +113,13 @@ class Stencil:
             products.append(Product(sp.sympify(coefficient), orders, taps))
         return cls(tuple(products), source, target, axes)
 
+    @classmethod
+    def of(cls, taps: Mapping[tuple[int, ...], sp.Expr], axes: tuple[Axis, ...]) -> Stencil:
+        """The stencil with the given taps from the nodes to the nodes, even in every axis; offsets in half cells."""
+        even, nodes = (0,) * len(axes), (0,) * len(axes)
+        products = (Product(w, even, tuple(((i, Fraction(1)),) for i in j)) for j, w in sorted(taps.items()))
+        return cls(tuple(products), nodes, nodes, axes)
+
     @property
     def dimension(self) -> int:
         return len(self.axes)

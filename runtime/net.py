@@ -12,9 +12,11 @@ from typing import Any
 import networkx as nx
 
 from ..compiler import Compiled, compile_pde
+from ..compiler.cycle_reference import CycleReference
+from ..compiler.cycle_report import CycleReport
 from ..compiler.discretise import FiniteDifference, FiniteVolume, Space
 from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
-from ..compiler.explain import explain
+from ..compiler.explain import explain, explain_cycle
 from ..compiler.fields import Parameter
 from ..compiler.graph import dump
 from ..compiler.grid import Grid
@@ -79,14 +81,13 @@ class Net:
     ) -> None:
         self._compiled = compiled
         self.pde, self.grid, self.space, self.scheme, self.options = pde, grid, space, scheme, options
-        self.reference: Reference = compiled.reference()
+        self.reference: Reference | CycleReference = compiled.reference()
         """`reference(u0, **data)`: the same scheme in NumPy float64, shapes (B, 1, *grid)."""
 
     def __repr__(self) -> str:
         governing = self.stability[self.stability.governing]
-        unit = "layers" if self.scheme.cyclic else "steps"
         return (
-            f"<Net {self.name}: {self.architecture}, {self.scheme.layers} {unit}, "
+            f"<Net {self.name}: {self.architecture}, {self.scheme.layers} {self.scheme.unit}s, "
             f"{governing.notion} {governing.status}>"
         )
 
@@ -106,6 +107,8 @@ class Net:
     def explain(self) -> str:
         """Which network this is, and which part of the scheme each part of it is."""
         compiled = self._compiled
+        if compiled.elliptic is not None:
+            return explain_cycle(self.name, compiled.elliptic)
         return explain(self.name, compiled.system, self.scheme, compiled.plan)
 
     @property
@@ -126,7 +129,7 @@ class Net:
         return dump(stages[after])
 
     @property
-    def stability(self) -> Report:
+    def stability(self) -> Report | CycleReport:
         return self._compiled.report
 
     @strict

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ..compiler import notation
 from ..compiler.bounds import own_stencils
 from ..compiler.energy import energy_of
+from ..compiler.reference import Reference
 from ..templates import environment
 from .load import write_atomic
 
@@ -63,6 +64,8 @@ def write_report(net: Net, path: Path, module: Any = None) -> Path:
 def energies(net: Net) -> list[tuple[int, float]]:
     """(layer, E) along the initial network, from noise of amplitude one; empty where E has no closed form."""
     compiled = net.compiled
+    if not isinstance(net.reference, Reference):
+        return []
     energy = energy_of(compiled.system, {p.name: p.value for p in compiled.problem.parameters})
     if energy is None:
         return []

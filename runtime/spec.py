@@ -254,7 +254,7 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
 def _scheme_keys(scheme: Scheme) -> dict[str, Any]:
     """The fields of a scheme; a solver by its keywords."""
     values = {f.name: getattr(scheme, f.name) for f in dataclasses.fields(scheme)}  # type: ignore[arg-type]
-    return {k: v.table() if isinstance(v, Solver) else v for k, v in values.items()}
+    return {k: v.table() if isinstance(v, Solver) else v for k, v in values.items() if v is not None}
 
 
 def _number(h: Any) -> float | str:

@@ -124,7 +124,8 @@ def _variants(cls: Any) -> dict[str, Any]:
     return found
 
 
-SCHEMES: dict[str, Any] = {name: s for cls in ALL.values() for name, s in _variants(cls).items()}
+TIME = [cls for cls in ALL.values() if 0 not in cls.time_orders]
+SCHEMES: dict[str, Any] = {name: s for cls in TIME for name, s in _variants(cls).items()}
 IMPLICIT = [name for name, s in SCHEMES.items() if s.structure.solves]
 EXPLICIT = [name for name in SCHEMES if name not in IMPLICIT]
 

@@ -147,6 +147,11 @@ class Scheme:
         """The number of layers of the network."""
         return int(self.cycles * self.cycle) if hasattr(self, "cycles") else int(self.steps)  # type: ignore[attr-defined]
 
+    @property
+    def unit(self) -> str:
+        """What a layer is called."""
+        return "layer" if self.cyclic else "step"
+
     @cached_property
     def memory(self) -> int:
         """How many earlier states a step reads, from the signature of `step`."""

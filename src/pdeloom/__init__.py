@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .compiler.schemes.implicit import SemiImplicit as SemiImplicit
     from .compiler.schemes.implicit import ThetaScheme as ThetaScheme
     from .compiler.schemes.leapfrog import Leapfrog as Leapfrog
+    from .compiler.schemes.multigrid import Multigrid as Multigrid
     from .compiler.schemes.runge_kutta import RungeKutta as RungeKutta
     from .compiler.schemes.splitting import ADI as ADI
     from .compiler.schemes.splitting import AOS as AOS
@@ -106,6 +107,7 @@ _ROOMS = {
     "compiler.schemes.heun": "Heun",
     "compiler.schemes.implicit": "BackwardEuler CrankNicolson SemiImplicit ThetaScheme",
     "compiler.schemes.leapfrog": "Leapfrog",
+    "compiler.schemes.multigrid": "Multigrid",
     "compiler.schemes.runge_kutta": "RungeKutta",
     "compiler.schemes.splitting": "ADI AOS",
     "compiler.schemes.super_time_stepping": "RKC RKL",

@@ -102,7 +102,7 @@ class PeronaMalik1d(nn.Module):
         flux_D1_odd = torch.cat((low, flux_D1, high), dim=-1)
 
         # div_D1_2 = K_D1* flux_D1_odd ≈ −α·∂x flux_D1_odd, the exact adjoint
-        div_D1_2 = -alpha * flux_D1_odd[..., 2:] + alpha * flux_D1_odd[..., :-2]
+        div_D1_2 = alpha * (flux_D1_odd[..., :-2] - flux_D1_odd[..., 2:])
 
         # u_new = v − div_D1·τ − div_D1_2·τ
         u_new = v[..., 1:-1] - tau * (div_D1 + div_D1_2)

@@ -1,0 +1,515 @@
+"""Multigrid: the emitted U-net is the method, the method contracts as its Fourier analysis says, and it solves the PDE."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import multigrids as mg
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import sympy as sp
+import torch
+import zoo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sympy import Eq
+
+import pdeloom as loom
+from pdeloom.compiler.cycle_reference import Level
+from pdeloom.compiler.local_fourier import factors
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def tensors(data):
+    return {name: torch.from_numpy(v) for name, v in data.items()}
+
+
+def contraction(net, shape, cycles=25, **data):
+    """‖M v‖/‖v‖ after many steps of the power method, M one cycle for a right-hand side of zero."""
+    assert net.scheme.cycles == 1
+    u, sampled = mg.sample(net, shape, batch=1)
+    fields, v = tensors({**sampled, "f": 0 * u, **data}), torch.from_numpy(u)
+    module, size = net.module(torch.float64), torch.ones(())
+    with torch.no_grad():
+        for _ in range(cycles):
+            v, before = v / size, size
+            v = module(v - v.mean() * net.compiled.elliptic.singular, **fields)
+            size = v.norm()
+    return float(before * size) ** 0.5  # over two cycles: the largest eigenvalues may be a pair ±λ
+
+
+# --- the emitted network is the method ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", mg.VARIANTS + mg.TRAINED, ids=str)
+def test_module_equals_reference(case):
+    name, kind, n, options = case
+    net = mg.network(name, kind, n, **options)
+    u, data = mg.sample(net, (n,) * zoo.dimension(name))
+    with torch.no_grad():
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).numpy()
+    reference = net.reference(u, **data)
+    rounding = 1e-10 if "biharmonic" in name else 1e-8 if "recombine" in options else 1e-12
+    np.testing.assert_allclose(new, reference, rtol=0, atol=rounding * abs(reference).max())
+    assert net.architecture == "U-net"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(4, 21), st.integers(4, 21), st.sampled_from(["no-flux", "dirichlet", "periodic", "mixed"]))
+def test_any_size(n, m, kind):
+    net = mg.network("helmholtz 2d", kind, cycles=2)
+    u, data = mg.sample(net, (n, m), batch=1)
+    with torch.no_grad():
+        new, history = net.module(torch.float64)(torch.from_numpy(u), **tensors(data), history=True)
+    np.testing.assert_allclose(new.numpy(), net.reference(u, **data), rtol=0, atol=1e-12 * abs(u).max())
+    assert float(history[-1]) < 0.08
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "periodic", "mixed"])
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("n", [16, 17, 22])
+def test_restriction_is_the_adjoint_of_prolongation(n, centering, kind):
+    """⟨R r, v⟩ H = ⟨r, P v⟩ h for the transfers of the emitted module, whatever the size."""
+    net = mg.network("helmholtz 2d", kind, centering=centering, cycles=1, restriction="full-weighting")
+    module = net.module(torch.float64)
+    u, _ = mg.sample(net, (n, n), batch=1)
+    grid, below, *_ = module.pyramid(torch.from_numpy(u))
+    level = module.levels[0]
+    rng = torch.Generator().manual_seed(0)
+    r = torch.randn(1, 1, n, n, generator=rng, dtype=torch.float64)
+    v = torch.randn(1, 1, *below.shape, generator=rng, dtype=torch.float64)
+    volume = np.prod([H / h for h, H in zip(grid.spacing, below.spacing, strict=True)])
+    left = (level.restrict(grid, r) * v).sum() * volume
+    right = (r * level.prolong(grid, level.extend(v))).sum()
+    torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "periodic"])
+def test_taps_are_the_operator(kind):
+    """What the combs see is A: applied as taps and as declared it gives the same."""
+    net = mg.network("coefficient 2d", kind, 14)
+    module = net.module(torch.float64)
+    u, data = mg.sample(net, (14, 11))
+    grid = module.pyramid(torch.from_numpy(u), torch.from_numpy(data["a"]))[0]
+    level, v = module.levels[0], torch.from_numpy(u)
+    torch.testing.assert_close(level.operator(grid, level.extend(v)), level.equation(grid, level.extend_comb(v)))
+
+
+# --- how fast it is -------------------------------------------------------------------------------------------
+
+FACTORS = [
+    ("poisson 2d", {"smoother": "red-black"}),
+    ("poisson 2d", {"smoother": "red-black", "pre": 1, "post": 1}),
+    ("poisson 2d", {"smoother": "jacobi"}),
+    ("poisson 2d", {"smoother": "chebyshev"}),
+    ("poisson 2d", {"smoother": "fsi", "pre": 3, "post": 0}),
+    ("poisson 2d", {"coarse": "galerkin"}),
+    ("anisotropic 2d", {}),
+    ("biharmonic 2d", {"smoother": "chebyshev", "pre": 3, "post": 3}),
+    ("poisson 1d", {"smoother": "jacobi", "pre": 1, "post": 1}),
+    ("poisson 3d", {}),
+]
+
+
+@pytest.mark.parametrize("case", FACTORS, ids=str)
+def test_fourier_analysis_predicts_the_contraction(case):
+    """Two grids, periodic as the analysis is: the measured contraction is the predicted one, within 10 %."""
+    name, options = case
+    d = zoo.dimension(name)
+    n = {1: 128, 2: 64, 3: 16}[d]
+    net = mg.network(name, "periodic", n, cycles=1, levels=2, on_divergence="accept", **options)
+    _, predicted = factors(net.compiled.elliptic)
+    assert contraction(net, (n,) * d) == pytest.approx(predicted, rel=0.1)
+
+
+def test_textbook_factors():
+    """Trottenberg, Oosterlee, Schüller, tables 4.1 and 4.4: ω-Jacobi 4/5 has μ = 3/5, red–black V(1,0) ρ = 1/4."""
+    jacobi = mg.network("poisson 2d", "periodic", 16, smoother="jacobi", damping=0.8, pre=1, post=0).compiled.elliptic
+    assert factors(jacobi)[0] == pytest.approx(0.6, abs=2e-3)
+    red_black = mg.network("poisson 2d", "periodic", 16, pre=1, post=0).compiled.elliptic
+    assert factors(red_black) == pytest.approx((0.25, 0.25), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "periodic"])
+def test_the_contraction_does_not_depend_on_the_grid(kind):
+    """31² to 255² (docs: 1023²); red–black V(2,2) at most 0.06, and 0.09 about faces."""
+    net = mg.network("poisson 2d", kind, cycles=1)
+    sizes = [31, 63, 127, 255] if kind == "dirichlet" else [32, 64, 128, 256]
+    found = [contraction(net, (n, n), cycles=12) for n in sizes]
+    assert max(found) < (0.09 if kind == "no-flux" else 0.06)
+    assert max(found) < 1.25 * min(found)
+
+
+def test_semi_coarsening_follows_the_strong_coupling():
+    problem = mg.network("anisotropic 2d", "dirichlet").compiled.elliptic
+    assert problem.semi == ((1,), (1,), (1,)) and problem.shapes((15, 127))[:4] == [
+        (15, 127),
+        (15, 63),
+        (15, 31),
+        (15, 15),
+    ]
+    net = mg.network("anisotropic 2d", "dirichlet", cycles=1)
+    assert contraction(net, (15, 127)) < 0.12
+
+
+def test_jumps_of_1000():
+    """A disc of a = 1000 in surroundings of a = 1: one mode is slow, and iterates recombined are rid of it."""
+    n = 63
+    i, j = np.indices((n, n)) / n - 0.5
+    a = torch.from_numpy(np.where(i**2 + j**2 < 0.09, 1000.0, 1.0))[None, None]
+    for kind in ("dirichlet", "no-flux"):
+        for recombine, cycles in ((0, 12), (8, 22)):
+            net = mg.network("coefficient 2d", kind, n, cycles=cycles, recombine=recombine)
+            u, data = mg.sample(net, (n, n), batch=1)
+            _, history = net.module(torch.float64)(torch.from_numpy(u), **{**tensors(data), "a": a}, history=True)
+            assert (float(history[-1]) < 1e-10) == bool(recombine)
+
+
+def test_full_multigrid_reaches_the_discretisation_error_at_once():
+    """One F-cycle after the full start: the algebraic error is below that of the discretisation."""
+    n, u = 63, sp.sin(sp.pi * mg.x) * sp.sin(sp.pi * mg.y)
+    net = mg.network("poisson 2d", "dirichlet", n, cycles=1, cycle="F", first="full", h=1 / (n + 1))
+    i = (np.arange(n) + 1) / (n + 1)
+    exact = np.outer(np.sin(np.pi * i), np.sin(np.pi * i))[None, None]
+    f = 2 * np.pi**2 * exact
+    assert sp.simplify(-sp.diff(u, mg.x, 2) - sp.diff(u, mg.y, 2) - 2 * sp.pi**2 * u) == 0
+    new = net.reference(0 * f, f=f)
+    h2 = (np.pi / (n + 1)) ** 2 / 12
+    assert abs(new - exact).max() == pytest.approx(h2, rel=0.05)
+
+
+# --- it solves the PDE ------------------------------------------------------------------------------------------
+
+
+def laplacian_1d(n, h, kind):
+    """The second difference as a sparse matrix, written down independently of the compiler."""
+    T = scipy.sparse.diags_array([np.ones(n - 1), np.full(n, -2.0), np.ones(n - 1)], offsets=[-1, 0, 1]).tolil()
+    if kind == "no-flux":
+        T[0, 0] = T[-1, -1] = -1
+    elif kind == "periodic":
+        T[0, -1] = T[-1, 0] = 1
+    elif kind == "cell":
+        T[0, 0] = T[-1, -1] = -3
+    return T.tocsr() / h**2
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "cell", "no-flux", "periodic"])
+def test_against_scipy(kind):
+    """u − κΔu = f, solved by SciPy from a matrix of our own: the same to 1e-9."""
+    n, m, h = 24, 19, 0.1
+    centering = "cell" if kind == "cell" else "vertex"
+    net = mg.network("helmholtz 2d", "dirichlet" if kind == "cell" else kind, h=h, cycles=12, centering=centering)
+    u, data = mg.sample(net, (n, m), batch=1)
+    with torch.no_grad():
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).numpy()[0, 0]
+    eye = scipy.sparse.eye_array
+    L = scipy.sparse.kron(laplacian_1d(n, h, kind), eye(m)) + scipy.sparse.kron(eye(n), laplacian_1d(m, h, kind))
+    exact = scipy.sparse.linalg.spsolve((eye(n * m) - 2.0 * L).tocsc(), data["f"].ravel()).reshape(n, m)
+    np.testing.assert_allclose(new, exact, rtol=0, atol=1e-9 * abs(exact).max())
+
+
+def test_variable_coefficients_against_scipy():
+    n, h = 20, 0.05
+    net = mg.network("coefficient 2d", "dirichlet", h=h, cycles=14)
+    u, data = mg.sample(net, (n, n), batch=1)
+    with torch.no_grad():
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).numpy()[0, 0]
+    a = np.pad(data["a"][0, 0], 1, mode="edge")
+    rows, columns, values = [], [], []
+    for i, j in itertools.product(range(n), range(n)):
+        for p, q in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            w = (a[i + 1, j + 1] + a[i + 1 + p, j + 1 + q]) / 2 / h**2
+            rows += [i * n + j]
+            columns += [i * n + j]
+            values += [w]
+            if 0 <= i + p < n and 0 <= j + q < n:
+                rows, columns, values = [*rows, i * n + j], [*columns, (i + p) * n + j + q], [*values, -w]
+    M = scipy.sparse.csc_array((values, (rows, columns)))
+    exact = scipy.sparse.linalg.spsolve(M, data["f"].ravel()).reshape(n, n)
+    np.testing.assert_allclose(new, exact, rtol=0, atol=1e-9 * abs(exact).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("charbonnier 2d", "no-flux"), ("bratu 2d", "dirichlet"), ("inpainting 2d", "no-flux")]
+)
+def test_the_residual_vanishes(name, kind):
+    """Where no matrix is at hand: the fixed point satisfies the equation as the time stepper's f discretises it."""
+    net = mg.network(name, kind, 16, cycles=40, tol=1e-9)
+    u, data = mg.sample(net, (16, 16), batch=1)
+    with torch.no_grad():
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).numpy()
+    equation = mg.EQUATIONS[name]
+    if name == "inpainting 2d":
+        known = data["c"] == 1
+        np.testing.assert_allclose(new[known], data["f"][known], atol=1e-8)
+        return
+    rate = Eq(loom.dt(mg.U), equation.rhs - equation.lhs)
+    if name == "bratu 2d":
+        rate = Eq(loom.dt(mg.U), equation.rhs - equation.lhs)
+    flow = loom.compile(
+        loom.PDE(rate, boundary=zoo.boundary(name, kind)),
+        grid=net.grid,
+        scheme=loom.ForwardEuler(1, 1e-9),
+        unstable="allow",
+    )
+    assert abs(flow.reference.rate(new, **data)).max() < 1e-6 * abs(flow.reference.rate(u, **data)).max()
+
+
+def test_order_of_accuracy():
+    """A manufactured solution between cell-centred Dirichlet walls: second order."""
+    errors = []
+    for n in (16, 32, 64):
+        net = mg.network("helmholtz 2d", "dirichlet", h=1 / n, cycles=10, centering="cell")
+        i = (np.arange(n) + 0.5) / n
+        exact = np.outer(np.sin(np.pi * i), np.sin(2 * np.pi * i))[None, None]
+        new = net.module(torch.float64)(
+            torch.zeros(1, 1, n, n, dtype=torch.float64), f=torch.from_numpy((1 + 10 * np.pi**2) * exact)
+        )
+        errors.append(abs(new.numpy() - exact).max())
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert (abs(orders - 2) < 0.1).all()
+
+
+# --- singular problems, bad input -------------------------------------------------------------------------------
+
+
+def test_singular_problems():
+    """The mean of u stays that of the first guess; a right-hand side without mean zero has no solution."""
+    for name, kind in (("poisson 2d", "no-flux"), ("poisson 2d", "periodic"), ("coefficient 2d", "no-flux")):
+        net = mg.network(name, kind, 16, cycles=12, tol=1e-8)
+        u, data = mg.sample(net, (16, 16))
+        module = net.module(torch.float64)
+        new = module(torch.from_numpy(u + 3), **tensors(data))
+        np.testing.assert_allclose(new.mean((1, 2, 3)).numpy(), (u + 3).mean((1, 2, 3)), rtol=1e-12)
+        wrong = {**data, "f": data["f"] + 0.1}
+        with pytest.raises(ValueError, match=r"singular.*mean 0\.1|singular.*has 0\.1"):
+            module(torch.from_numpy(u), **tensors(wrong))
+        with pytest.raises(loom.DataError, match="singular"):
+            net.reference(u, **wrong)
+
+
+def test_divergence_is_an_error_with_its_history():
+    net = mg.network("inpainting 2d", "no-flux", 32, cycles=10)
+    weak = loom.PDE(Eq(0.2 * mg.C * (mg.U - mg.F), (1 - mg.C) * loom.laplacian(mg.U)), boundary=loom.NoFlux())
+    options = {"cycles": 10}
+    u, data = mg.sample(net, (32, 32), batch=1)
+    diverging = loom.compile(weak, scheme=loom.Multigrid(**options)).module(torch.float64)
+    with pytest.raises(RuntimeError, match=r"diverge.*on_divergence") as error:
+        diverging(torch.from_numpy(u), **tensors(data))
+    assert error.value.history[-1] > 2
+    accepting = loom.compile(weak, scheme=loom.Multigrid(**options, on_divergence="accept")).module(torch.float64)
+    assert accepting(torch.from_numpy(u), **tensors(data)).isfinite().all() and accepting.residual > 2
+    with pytest.raises(RuntimeError, match="raise cycles or tol") as error:
+        mg.network("poisson 2d", "dirichlet", cycles=2, tol=1e-9).module()(
+            torch.ones(1, 1, 15, 15), f=torch.ones(1, 1, 15, 15)
+        )
+    assert len(error.value.history) == 3
+
+
+def test_a_solution_as_first_guess_is_no_divergence():
+    net = mg.network("poisson 2d", "dirichlet", 31, cycles=12)
+    u, data = mg.sample(net, (31, 31))
+    module = net.module(torch.float64)
+    for _ in range(3):
+        u = module(torch.as_tensor(u), **tensors(data))
+    zero = torch.zeros(1, 1, 31, 31, dtype=torch.float64)
+    assert not module(zero, f=zero).any()
+
+
+WRONG = {
+    "a time derivative": (Eq(loom.dt(mg.U), loom.laplacian(mg.U)), {}, {}, "schemes that can"),
+    "no flux": (Eq(mg.U, mg.F), {}, {}, "no derivative"),
+    "a first derivative": (Eq(loom.laplacian(mg.U) + loom.d(mg.U, mg.x), mg.F), {}, {}, "first derivative"),
+    "both signs": (Eq(loom.d(mg.U, mg.x, 2) - loom.d(mg.U, mg.y, 2), mg.F), {}, {}, "both signs"),
+    "a wide operator": (Eq(loom.laplacian(loom.laplacian(mg.U)), mg.F), {}, {}, "chebyshev"),
+    "a nonlinear product": (mg.EQUATIONS["charbonnier 2d"], {"coarse": "galerkin"}, {}, "linear A"),
+    "an average of nodes": (mg.EQUATIONS["poisson 2d"], {"restriction": "average"}, {}, "axes of cells"),
+    "no smoothing": (mg.EQUATIONS["poisson 2d"], {"pre": 0, "post": 0}, {}, "without smoothing"),
+    "a damping": (mg.EQUATIONS["poisson 2d"], {"damping": 0.5}, {}, "only 'jacobi'"),
+    "an unknown cycle": (mg.EQUATIONS["poisson 2d"], {"cycle": "X"}, {}, "V, W, F"),
+    "a tolerance": (mg.EQUATIONS["poisson 2d"], {"tol": 2.0}, {}, "1e-15"),
+    "an unknown weight": (mg.EQUATIONS["poisson 2d"], {}, {"trainable": ["tau"]}, "smoother"),
+    "a guarantee": (mg.EQUATIONS["poisson 2d"], {}, {"guarantee": "energy decrease"}, "galerkin"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_work_is_refused(case):
+    equation, options, given, words = WRONG[case]
+    with pytest.raises(loom.PdeloomError, match=words):
+        loom.compile(
+            loom.PDE(equation, boundary=loom.Dirichlet(0)), scheme=loom.Multigrid(**{"cycles": 2, **options}), **given
+        )
+
+
+def test_grids_that_cannot_be_coarsened():
+    module = mg.network("poisson 2d", "dirichlet", levels=5).module()
+    with pytest.raises(ValueError, match="4 levels, not 5"):
+        module(torch.zeros(1, 1, 31, 31), f=torch.zeros(1, 1, 31, 31))
+    module = mg.network("poisson 2d", "dirichlet", levels=1).module()
+    with pytest.raises(ValueError, match="too large to solve directly"):
+        module(torch.zeros(1, 1, 65, 65), f=torch.zeros(1, 1, 65, 65))
+    module = mg.network("coefficient 2d", "periodic", coarse="galerkin").module()
+    with pytest.raises(ValueError, match="halve exactly"):
+        module(torch.zeros(1, 1, 9, 16), a=torch.ones(1, 1, 9, 16), f=torch.zeros(1, 1, 9, 16))
+
+
+# --- as a torch module ------------------------------------------------------------------------------------------
+
+GRADIENTS = [
+    ("poisson 2d", "dirichlet", {}),
+    ("coefficient 2d", "no-flux", {"trainable": ["smoother", "transfer", "coarse"]}),
+    ("helmholtz 2d", "periodic", {"trainable": ["smoother", "kappa"]}),
+    ("charbonnier 2d", "no-flux", {"trainable": ["lam"]}),
+]
+
+
+@pytest.mark.parametrize("gradient", ["unrolled", "implicit"])
+@pytest.mark.parametrize("case", GRADIENTS, ids=str)
+def test_gradients(case, gradient):
+    """In the guess, the data and the weights; through the cycles, or through the equation they have solved."""
+    name, kind, options = case
+    net = mg.network(name, kind, gradient=gradient, cycles=1 if gradient == "unrolled" else 25, **options)
+    module = net.module(torch.float64)
+    u, data = mg.sample(net, (6, 5), batch=1)
+    names, weights = list(data), dict(module.named_parameters())
+
+    def run(u, *rest):
+        fields = dict(zip(names, rest, strict=False))
+        if net.compiled.elliptic.singular:
+            fields["f"] = fields["f"] - fields["f"].mean()
+        here = dict(zip(weights, rest[len(names) :], strict=True))
+        return torch.func.functional_call(module, here, (u,), fields)
+
+    inputs = [torch.from_numpy(v) for v in (u, *data.values())] + [w.detach().clone() for w in weights.values()]
+    inputs = [v.requires_grad_() for v in inputs]
+    assert torch.autograd.gradcheck(run, inputs, atol=1e-6, rtol=1e-4, fast_mode=True, nondet_tol=1e-10)
+
+
+def test_implicit_gradients_are_those_of_many_cycles():
+    results = []
+    for gradient in ("unrolled", "implicit"):
+        net = mg.network("helmholtz 2d", "no-flux", cycles=16, gradient=gradient, trainable=["kappa", "smoother"])
+        module = net.module(torch.float64)
+        u, data = mg.sample(net, (12, 12))
+        (module(torch.from_numpy(u), **tensors(data)) ** 2).sum().backward()
+        results.append(module.log_kappa.grad)
+        worst = max(
+            float(p.grad.abs().max()) for n, p in module.named_parameters() if "logit" in n and p.grad is not None
+        )
+        assert worst < 1e-9, "the solution does not depend on the smoother"
+    torch.testing.assert_close(results[0], results[1], rtol=1e-8, atol=0)
+
+
+def test_compile_export_vmap_and_low_precision():
+    net = mg.network("helmholtz 2d", "no-flux", cycles=1, h=1.0, trainable=["smoother"])
+    module = net.module(torch.float64)
+    u, data = mg.sample(net, (6, 6))
+    u, f = torch.from_numpy(u), torch.from_numpy(data["f"])
+    with torch.no_grad():
+        expected = module(u, f=f)
+        program = torch.export.export(module, (u,), {"f": f})
+        torch.testing.assert_close(program.module()(u, f=f), expected)
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(u, f=f), expected)
+        each = torch.vmap(lambda v, w: module(v[None], f=w[None])[0])(u, f)
+        torch.testing.assert_close(each, expected)
+        for dtype, atol in ((torch.float32, 1e-5), (torch.bfloat16, 0.1)):
+            low = net.module(dtype)(u.to(dtype), f=f.to(dtype))
+            assert low.dtype == dtype
+            torch.testing.assert_close(low.double(), expected, rtol=0, atol=atol * float(expected.abs().max()))
+
+
+def test_trained_on_small_grids_it_runs_on_large_ones():
+    """A few steps of training on 16² make three cycles better there and at 64²; the fixed point stays the solution."""
+    net = mg.network(
+        "coefficient 2d", "no-flux", 16, cycles=2, trainable=["smoother", "transfer", "coarse"], shared=True
+    )
+    module = net.module(torch.float64)
+
+    def loss(n, seed):
+        u, data = mg.sample(net, (n, n), seed=seed, batch=4)
+        data["a"] = np.exp(1.5 * np.log(data["a"]))
+        _, history = module(torch.from_numpy(u), **tensors(data), history=True)
+        return history[-1].log().mean()
+
+    before = [float(loss(n, 99)) for n in (16, 64)]
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.02)
+    for step in range(25):
+        optimiser.zero_grad()
+        loss(16, step).backward()
+        optimiser.step()
+    after = [float(loss(n, 99)) for n in (16, 64)]
+    assert after[0] < before[0] - 0.1 and after[1] < before[1]
+    assert module.certificate()["notions"]
+    u, data = mg.sample(net, (16, 16), batch=1)
+    state = torch.from_numpy(u)
+    for _ in range(12):
+        state = module(state, **tensors(data))
+    classical = mg.network("coefficient 2d", "no-flux", 16, cycles=24).module(torch.float64)
+    torch.testing.assert_close(state, classical(torch.from_numpy(u), **tensors(data)), rtol=0, atol=1e-9)
+
+
+def test_galerkin_decreases_the_energy():
+    """What the report proves, seen: ‖u − u*‖_A falls in every cycle, with positive coefficients of any kind."""
+    net = mg.network("coefficient 2d", "dirichlet", 15, coarse="galerkin", cycles=6, pre=1, post=0)
+    assert net.stability["energy decrease"].status == "proved"
+    assert net.stability["two-grid factor"].status == "unknown"
+    u, data = mg.sample(net, (15, 15), batch=1)
+    data["a"] = data["a"] ** 6
+    states = net.reference.history(u, **data)
+    level = Level(net.reference, 0, net.compiled.elliptic.shapes((15, 15)), data)
+    M = level.dense(None)[0]
+    exact = np.linalg.solve(M, data["f"].ravel())
+    energies = [(s.ravel() - exact) @ M @ (s.ravel() - exact) for s in states]
+    assert all(b < a for a, b in itertools.pairwise(energies))
+
+
+# --- the text ---------------------------------------------------------------------------------------------------
+
+
+def test_golden_file():
+    """What a reader will see. PDELOOM_GOLDEN=write renews the file."""
+    source = mg.network("poisson 2d", "dirichlet", 15, h=1 / 16, cycles=6).source
+    file = GOLDEN / "multigrid_2d.py"
+    if os.environ.get("PDELOOM_GOLDEN") == "write":
+        file.write_text(source, encoding="utf-8")
+    assert source == file.read_text(encoding="utf-8")
+
+
+def test_every_emitted_file_is_formatted_clean_and_needs_torch_alone(tmp_path):
+    for i, (name, kind, n, options) in enumerate(mg.VARIANTS + mg.TRAINED):
+        source = mg.network(name, kind, n, **options).source
+        (tmp_path / f"net_{i}.py").write_text(source, encoding="utf-8")
+        tree = ast.parse(source)
+        imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert imported <= {"torch", "torch._C._functorch", "functools", "itertools", "typing"}
+    for command in (["format", "--check", "--isolated"], ["check", "--isolated"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, str(tmp_path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_round_trip_report_and_explanation(tmp_path):
+    net = mg.network("charbonnier 2d", "no-flux", 16, trainable=["lam", "smoother"])
+    module = net.module(torch.float64)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.1)
+    net.save(tmp_path / "net", module)
+    again = loom.load(tmp_path / "net").module(torch.float64)
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    page = net.report(tmp_path / "r.html", module).read_text(encoding="utf-8")
+    assert "two-grid factor" in page and "full approximation scheme" in page
+    assert "restrict, the downsampling" in net.explain() and "U-net" in repr(net)
+    assert "estimate" in str(net.stability)
