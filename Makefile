@@ -14,6 +14,7 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/multigrid.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -26,7 +26,7 @@ import sympy as sp
 from .cycle_reference import CycleReference
 from .cycle_report import CycleReport, judge
 from .discretise import TAU, SemiDiscrete, Space
-from .elliptic import Elliptic, elliptic
+from .elliptic import Elliptic, elliptic, implicit_step
 from .emit import Network, Training, emit
 from .emit_cycle import CycleTraining, emit_cycle
 from .energy import energy_graph
@@ -106,10 +106,14 @@ def compile_pde(
     graph = stages[-1][1]
     plan = plan_solves(system, scheme, graph, report)
     name = _class_name(problem, system)
+    cycles = None
+    if plan is not None and plan.method == "multigrid":
+        inner = implicit_step(problem, grid, space, scheme, plan.solver.cycles, report.tau)
+        cycles = emit_cycle(inner, CycleTraining(), None, f"{name}Cycles", version())
     energy = None if training.stencils else energy_graph(system)
     if energy is not None:
         energy = optimise(energy)[-1][1]
-    source = emit(Network(system, scheme, graph, start, energy, report, plan, training, name, version()))
+    source = emit(Network(system, scheme, graph, start, energy, report, plan, cycles, training, name, version()))
     return Compiled(name, problem, system, scheme, training, report, stages, source, plan)
 
 

@@ -32,10 +32,10 @@ import networkx as nx
 import sympy as sp
 
 from . import ops
-from .discretise import RightHandSide, SemiDiscrete, Space
+from .discretise import TAU, RightHandSide, SemiDiscrete, Space
 from .errors import DiscretisationError, SchemeError, UnsupportedTermError
 from .fields import Data
-from .graph import Builder, linearise
+from .graph import Builder, linearise, rebuild
 from .grid import Axis, Grid, Periodic, Spacing
 from .layout import offsets
 from .passes import optimise
@@ -68,6 +68,21 @@ class Elliptic:
     @property
     def axes(self) -> tuple[Axis, ...]:
         return self.system.axes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data that forward takes."""
+        return tuple(str(f.func) for f in self.problem.data)
+
+    @property
+    def scalars(self) -> tuple[sp.Symbol, ...]:
+        """The scalars of A and b."""
+        return tuple(self.problem.parameters)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Their initial values."""
+        return {p.name: p.value for p in self.problem.parameters}
 
     @property
     def spacings(self) -> tuple[Spacing, ...]:
@@ -267,6 +282,87 @@ class Elliptic:
         return found
 
 
+@dataclass(frozen=True)
+class ImplicitStep(Elliptic):
+    """The linear system of one implicit step, A(w) = b for the correction w of its first guess.
+
+    A is the derivative of the residual v − … − τf(v). It reads the old state, which travels to the coarser grids like
+    data, and the step size.
+    """
+
+    steps: Any = None
+    """The time scheme."""
+    tau: float = 1.0
+
+    @property
+    def lagged(self) -> str:
+        """The old state."""
+        return f"{self.problem.unknown.func}_k"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (*super().key, self.steps, self.tau)
+
+    @property
+    def scalars(self) -> tuple[sp.Symbol, ...]:
+        return (*self.problem.parameters, TAU)
+
+    @property
+    def values(self) -> dict[str, float]:
+        return {**super().values, TAU.name: self.tau}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("b", self.lagged, *super().names)
+
+    @property
+    def singular(self) -> bool:
+        return False
+
+    @property
+    def stencil(self) -> None:
+        return None
+
+    @cached_property
+    def operator(self) -> nx.DiGraph:
+        builder = Builder(self.axes)
+        u = self.system.state(builder)
+        new = self.steps.step(self.system.right_hand_side(builder), u, TAU)
+        graph = builder.graph
+        _, v, _, w, tangent = next(n["args"] for _, n in graph.nodes(data=True) if isinstance(n["op"], ops.Solve))[:5]
+        assert new.name in graph and v not in nx.ancestors(graph, tangent), "a linear residual"
+        needed = nx.ancestors(graph, tangent) | {tangent}
+        own, parity = str(self.problem.unknown.func), self.system.parity
+        renamed = {u.name: ops.Input(self.lagged, "data", parity), w: ops.Input(own, "state", parity)}
+
+        def visit(builder: Builder, op: ops.Op, arguments: tuple[str, ...], hint: str) -> str:
+            if isinstance(op, ops.Ghost):  # states carry their rings here
+                return arguments[0]
+            return builder.add(op, *arguments, hint=hint)
+
+        for name, op in renamed.items():
+            graph.nodes[name].update(op=op, hint=op.name)
+        builder.finish(tangent)
+        kept = rebuild(graph, visit, keep=lambda name, op: name in needed)
+        return optimise(kept)[-1][1]
+
+    @cached_property
+    def right_hand_side(self) -> nx.DiGraph:
+        builder = Builder(self.axes)
+        b = builder.value(ops.Input("b", "data", tuple((1, 1) for _ in self.axes)), hint="b")
+        return builder.finish(b.name)
+
+
+def implicit_step(
+    problem: Problem, grid: Grid, space: Space, scheme: Any, cycles: Multigrid, tau: float
+) -> ImplicitStep:
+    """The system that `scheme` solves in every step, for the cycles that solve it."""
+    found = elliptic(problem, grid, space, cycles, check=False)
+    step = ImplicitStep(found.system, grid, space, cycles, True, found.kinds, scheme, tau)
+    _check(step)
+    return step
+
+
 def half(kind: str, n: int) -> int:
     """The nodes of the coarser axis."""
     return (n + 1) // 2 if kind in ("cells", "periodic") else n // 2
@@ -275,7 +371,7 @@ def half(kind: str, n: int) -> int:
 DELTA = {"cells": 1.0, "nodes": 2.0, "mixed": 1.5, "periodic": 1.0}
 
 
-def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid) -> Elliptic:
+def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid, check: bool = True) -> Elliptic:
     """The problem on axes of spacing one, with the spacings as symbols.
 
     Raises `UnsupportedTermError` for transport, and `SchemeError` for what the smoother or the coarse operator cannot
@@ -299,6 +395,14 @@ def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid) -> E
     linear = _linear(problem)
     kinds = tuple(_kind(axis) for axis in system.axes)
     found = Elliptic(system, grid, space, scheme, linear, kinds)
+    if check:
+        _check(found)
+    return found
+
+
+def _check(found: Elliptic) -> None:
+    """Refuse what the smoother or the coarse operator cannot serve."""
+    scheme, kinds = found.scheme, found.kinds
     if scheme.smoother == "red-black" and not found.star:
         raise SchemeError(
             "smoother='red-black' needs an operator that couples next neighbours along the axes alone, and this one "
@@ -310,9 +414,8 @@ def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid) -> E
     ):
         if value != plain and "cells" not in kinds:
             raise SchemeError(f"Multigrid({name}={value!r}) is for axes of cells, and there is none; use {plain!r}")
-    if scheme.coarse == "galerkin" and not linear:
+    if scheme.coarse == "galerkin" and not found.linear:
         raise SchemeError("Multigrid(coarse='galerkin'): R A P is for a linear A; use coarse='rediscretised'")
-    return found
 
 
 def _kind(axis: Axis) -> str:

@@ -62,6 +62,8 @@ class Network:
     energy: nx.DiGraph | None
     report: Report
     plan: Plan | None
+    cycles: str | None
+    """The source of the U-net that solves the steps, if multigrid does."""
     training: Training
     name: str
     version: str
@@ -103,6 +105,7 @@ class _Emitter:
             jacobian=self._jacobian,
             secant=self.plan is not None and self.plan.secant is not None,
             dims=self.plan.dims if self.plan else None,
+            cycles=self._cycles_call() if self.network.cycles else None,
         )
         least: dict[str, tuple[int, ...]] = {}
         for graph in self._graphs:
@@ -120,6 +123,11 @@ class _Emitter:
     @property
     def _jacobian(self) -> bool:
         return self.plan is not None and self.plan.method in ("cg", "bicgstab", "thomas", "newton-krylov")
+
+    def _cycles_call(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the U-net of a step is given besides its right-hand side: the old state, data and scalars, by name."""
+        scalars = [*self.problem.parameters, TAU]
+        return tuple(str(f.func) for f in self.problem.data), tuple(self.scalars[p] for p in scalars)
 
     def _own_symbols(self) -> list[sp.Symbol]:
         """The scheme's own scalars: scheduled coefficients and the relaxation coefficient."""
@@ -321,7 +329,8 @@ class _Emitter:
             ]
         if self.moving and self._bound_code() is not None and not self._bound_moves() and not self.unlimited:
             lines.append(f"tau_bound = {self._bound_code()}  # {self.report[self.report.governing].formula}")
-        if self.plan is not None:
+        if self._implicit:
+            assert self.plan is not None
             solver = self.plan.solver
             tol = None if solver.tol is None else literal(solver.tol)
             lines += [
@@ -358,7 +367,10 @@ class _Emitter:
             lines = [f"{local} = [", *(f"    {literal(v)}," for v in values), "]"]
             lines += call(f"{local} = torch.tensor", [local, *kind], LINE - 8)
             blocks.append([*lines, *call("self.register_buffer", [f'"{local}"', local, "persistent=False"], LINE - 8)])
-        if self.plan is not None:
+        if self.network.cycles:
+            blocks.append([f"self.multigrid = {self.name}Cycles(dtype, device)"])
+        if self._implicit:
+            assert self.plan is not None
             zero = f"residual = torch.zeros((), {', '.join(kind)})"
             blocks.append([zero, 'self.register_buffer("residual", residual, persistent=False)', "self.log = None"])
             check = [
@@ -500,7 +512,8 @@ class _Emitter:
 
     @property
     def _implicit(self) -> bool:
-        return self.plan is not None
+        """Does the module carry the recurrence of a solver? (A U-net looks after itself.)"""
+        return self.plan is not None and self.plan.method != "multigrid"
 
     def _forward(self) -> dict[str, Any]:
         """The signature and body of forward: the march through the layers."""
@@ -672,11 +685,15 @@ class _Emitter:
             "bicgstab": "BiCGStab",
             "thomas": "Thomas' algorithm, a forward and a backward recurrence",
             "newton-krylov": f"Newton's method with {'CG' if self.plan.inner == 'cg' else 'BiCGStab'} inside",
+            "multigrid": f"{getattr(self.plan.solver.cycles, 'cycles', 0)} multigrid cycles, a U-net inside",
         }
         return names[self.plan.method]
 
     def _solver(self) -> dict[str, Any]:
         """What the templates of the recurrence need."""
+        if self.network.cycles:
+            imports, code = embedded(self.network.cycles)
+            return {"solver": None, "solvers": code + "\n\n", "warns": False, "imports": imports}
         if self.plan is None:
             return {"solver": None, "solvers": "", "warns": False}
         p, solver = self.plan, self.plan.solver
@@ -776,6 +793,13 @@ class _Emitter:
 
 
 # --- text ---------------------------------------------------------------------------------------------------
+
+
+def embedded(source: str) -> tuple[list[str], str]:
+    """The imports and the code of an emitted U-net, to stand in the module of a time scheme."""
+    head, rest = source.split('"""\n', 1)[1].split("__all__ = ", 1)
+    wanted = [line for line in head.splitlines() if line and "torch" not in line.split(" import ")[0]]
+    return wanted, rest[rest.index("class ConvergenceError") :].rstrip("\n")
 
 
 def tidy(text: str) -> str:

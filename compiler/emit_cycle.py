@@ -23,10 +23,10 @@ import sympy as sp
 from ..templates import environment
 from . import notation
 from .cycle_reference import NEWTON
-from .elliptic import COARSEST, DELTA, Elliptic
+from .elliptic import COARSEST, DELTA, Elliptic, ImplicitStep
 from .emit import data_checks, literal_of, ring_lines, signature, tidy
 from .fields import Parameter
-from .grid import Side
+from .grid import Parity, Side
 from .layout import plan, slices
 from .local_fourier import interval, semi_iterative
 from .printing import literal, torch_code
@@ -67,15 +67,17 @@ class _Emitter:
         self.scheme, self.problem, self.axes = problem.scheme, problem.problem, problem.axes
         self.d = len(self.axes)
         self.scalars: dict[sp.Symbol, str] = {h: h.name for h in problem.spacings}
-        fields = {str(self.problem.unknown.func), *(str(f.func) for f in self.problem.data)}
-        for p in self.problem.parameters:
+        self.embedded = isinstance(problem, ImplicitStep)
+        """Is it the solver of a time step? Then its scalars are arguments, and its certificate is the scheme's."""
+        fields = {str(self.problem.unknown.func), *problem.names}
+        for p in problem.scalars:
             word = p.name
             while word in _RESERVED | fields or word in self.scalars.values():
                 word += "_"
             self.scalars[p] = word
         words = Vocabulary(
             scalars=self.scalars,
-            tensors=frozenset(self.scalars[p] for p in training.parameters),
+            tensors=frozenset(self.scalars[p] for p in (problem.scalars if self.embedded else training.parameters)),
             learned={},
             reserved=_RESERVED,
         )
@@ -91,9 +93,7 @@ class _Emitter:
         }
         self.source_body = None if problem.right_hand_side is None else Body(problem.right_hand_side, words, {}, "b")
         bodies = [self.operator] + ([] if self.source_body is None else [self.source_body])
-        self.names = {
-            str(f.func): next(b.names[str(f.func)] for b in bodies if str(f.func) in b.names) for f in self.problem.data
-        }
+        self.names = {n: next((b.names[n] for b in bodies if n in b.names), n) for n in problem.names}
         self.ring = self.operator.layout.ring
         self.read = [
             n
@@ -180,12 +180,14 @@ class _Emitter:
             "per_level": bool(self.training.words) and not self.training.shared,
             "depth": DEPTH if self.training.words and not self.training.shared else 1,
             "parameters": self._parameters(),
-            "scalar_items": [(self.scalars[p], self._scalar(p)) for p in sorted(self.problem.parameters, key=str)],
+            "scalar_items": [(p.name, self._scalar(p)) for p in sorted(self.elliptic.scalars, key=str)],
+            "embedded": self.embedded,
+            "passed": [self.scalars[p] for p in self.elliptic.scalars] if self.embedded else [],
             "getters": [p for p in sorted(self.training.parameters, key=str) if p.is_positive],
             "names": names,
             "read": [self.names[n] for n in self.read],
             "signature": self._signature(names),
-            "checks": data_checks(self.problem, self.names),
+            "checks": [] if self.embedded else data_checks(self.problem, self.names),
             "recursion": self._recursion(),
             "kind": f"{s.cycle.lower()}_cycle",
             "newton": NEWTON,
@@ -234,7 +236,7 @@ class _Emitter:
             ("scheme", "correction scheme, A is linear" if self.elliptic.linear else "full approximation scheme"),
             ("coarse grids", f"{s.coarse} A, {self.elliptic.restriction} restriction, {s.prolongation} prolongation"),
         ]
-        for result in self.report:
+        for result in () if self.report is None else self.report:
             rows.append((result.notion, f"{result.status}; {result.formula}"))
         trained = sorted(p.name for p in self.training.parameters) + sorted(self.training.words)
         sharing = "shared by all levels" if self.training.shared else f"one set for each of {DEPTH} levels"
@@ -243,6 +245,8 @@ class _Emitter:
         return list(dict.fromkeys(rows))
 
     def _certificate(self) -> dict[str, Any]:
+        if self.report is None:
+            return {}
         governing = self.report[self.report.governing]
         return {
             "notion": governing.notion,
@@ -319,12 +323,18 @@ class _Emitter:
                 {
                     "lines": ["@staticmethod", f"def extend_{v}({v}: Tensor) -> Tensor:"],
                     "doc": f"The ghost ring of {v}.",
-                    "scalars": ring_lines(v, self.axes, self.operator.layout.rings[name], even, "data"),
+                    "scalars": ring_lines(v, self.axes, self.operator.layout.rings[name], *self._continued(name, even)),
                     "statements": [],
                     "result": v,
                 }
             )
         return found
+
+    def _continued(self, name: str, even: Parity) -> tuple[Parity, str]:
+        """How a data field goes on beyond the boundary: evenly, but an old state as the unknown does."""
+        if isinstance(self.elliptic, ImplicitStep) and name == self.elliptic.lagged:
+            return self.elliptic.system.parity, "state"
+        return even, "data"
 
     def _function(self, name: str, states: list[str], doc: str, body: Body) -> dict[str, Any]:
         inputs = [n for n, op in body.graph.nodes(data="op") if getattr(op, "role", "") == "state"]
@@ -341,9 +351,8 @@ class _Emitter:
     def _scalar_lines(self, body: Body) -> list[str]:
         used = {s for _, op in body.graph.nodes(data="op") for s in op.scalars}
         lines = [self._spacing_line()] if used & set(self.elliptic.spacings) else []
-        lines += [
-            f'{self.scalars[p]} = grid.scalars["{p.name}"]' for p in sorted(used, key=str) if isinstance(p, Parameter)
-        ]
+        known = sorted(used & set(self.elliptic.scalars), key=str)
+        lines += [f'{self.scalars[p]} = grid.scalars["{p.name}"]' for p in known]
         wanted = {
             n for n, op in body.graph.nodes(data="op") if getattr(op, "role", "") == "data" and body.graph.out_degree(n)
         }
@@ -383,6 +392,7 @@ class _Emitter:
             if any(offset) or centre:
                 groups.setdefault(-weight, []).append(f"{v}{self._window(offset, step)}")
         lines: list[str] = []
+        fresh = ""
         for weight, values in groups.items():
             code, total = torch_code(weight, self.scalars), " + ".join(values)
             if weight.free_symbols & self.training.parameters:
@@ -395,9 +405,12 @@ class _Emitter:
                     lines += assign(f"{target}_weight", code, LINE - 8)
                     code = f"{target}_weight"
                 arguments = [start, total, f"alpha={code}"]
-                for i, line in enumerate(call("torch.add", arguments, LINE - 11 - len(target))):
-                    lines.append(f"{target} = {line}" if i == 0 else line)
-            start = target
+                if start == fresh:  # in place: nothing has seen it yet
+                    lines += call(f"{target}.add_", arguments[1:], LINE - 8)
+                else:
+                    for i, line in enumerate(call("torch.add", arguments, LINE - 11 - len(target))):
+                        lines.append(f"{target} = {line}" if i == 0 else line)
+            start = fresh = target
         return lines
 
     def _diagonal_code(self) -> str:
@@ -474,7 +487,9 @@ class _Emitter:
             blocks.append([*fill, f"self.{attribute} = nn.Parameter({value})"])
         return blocks
 
-    def _scalar(self, p: Parameter) -> str:
+    def _scalar(self, p: sp.Symbol) -> str:
+        if self.embedded:
+            return self.scalars[p]
         if p not in self.training.parameters:
             return literal(p.value)
         if not p.is_positive:
@@ -485,7 +500,9 @@ class _Emitter:
     # --- forward and the recursion --------------------------------------------------------------------------------
 
     def _signature(self, names: list[str]) -> list[str]:
-        arguments = ["self", "u: Tensor", *(f"{n}: Tensor" for n in names), "history: bool = False"]
+        arguments = ["self", "u: Tensor", *(f"{n}: Tensor" for n in names)]
+        arguments += [f"{self.scalars[p]}: Any" for p in self.elliptic.scalars] if self.embedded else []
+        arguments += ["history: bool = False"]
         return signature("forward", arguments, "Tensor | tuple[Tensor, list[Tensor]]")
 
     def _recursion(self) -> list[dict[str, Any]]:

@@ -105,6 +105,13 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
     if method == "auto":
         linear = "thomas" if R.tridiagonal else "cg" if R.definite else "bicgstab"
         method = linear if R.linear else "newton-krylov"
+    if method == "multigrid":
+        if not R.linear or len(solves) > 1:
+            raise SchemeError(
+                "solver=Multigrid(…) solves one linear system per step, and this is a nonlinear one, or one of several; use "
+                "SemiImplicit, whose systems are linear, or solver='newton-krylov'"
+            )
+        return Plan(solver, method, "cg", None, None, 1.0, R.high, 0, 0)
     _check(method, R)
     damping = _damping(solver, method, R)
     secants = method == "newton-krylov" and all(len(node["args"]) > 5 for node in solves.values())

@@ -193,9 +193,10 @@ def _taps(key: Any, problem: Elliptic, spacing: tuple[float, ...]) -> Mapping[tu
     shape, middle = (n,) * d, (n // 2,) * d
     delta = np.zeros((1, 1, *shape))
     delta[(0, 0, *middle)] = 1.0
-    values = {p.name: p.value for p in problem.problem.parameters}
+    values = {**problem.values}
     values |= {h.name: s for h, s in zip(problem.spacings, spacing, strict=True)}
-    inputs = {str(f.func): np.full(delta.shape, _middle(f)) for f in problem.problem.data}
+    inputs = dict.fromkeys(problem.names, 0 * delta)
+    inputs |= {str(f.func): np.full(delta.shape, _middle(f)) for f in problem.problem.data}
     name = str(problem.problem.unknown.func)
     inputs |= {name: delta} if problem.linear else {name: 0 * delta, "w": delta}
     image = run(graph, inputs, Context(free.axes, shape, values))[0, 0]

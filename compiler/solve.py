@@ -29,6 +29,7 @@ METHODS = {
     "bicgstab": "stabilised biconjugate gradients, for a linear residual",
     "thomas": "Thomas' algorithm, for a linear residual that couples neighbours along one axis",
     "newton-krylov": "Newton's method with a Krylov method inside and backtracking",
+    "multigrid": "cycles of a U-net, for a linear residual: pass solver=loom.Multigrid(…) itself",
 }
 GRADIENTS = ("implicit", "unrolled", "checkpoint")
 FAILURES = ("error", "warn", "accept")
@@ -48,6 +49,7 @@ class Solver:
     gradient         "implicit" (one adjoint solve, memory independent of the iterations), "unrolled" or "checkpoint"
     damping          ω of "damped" and "anderson", in (0, 1]; "auto" takes 2/(2 + τρ)
     memory           the number of iterates "anderson" extrapolates from
+    cycles           the `Multigrid` of "multigrid", which has options of its own
     """
 
     method: str = "auto"
@@ -58,11 +60,20 @@ class Solver:
     gradient: str = "implicit"
     damping: float | str = "auto"
     memory: int = 5
+    cycles: Any = None
 
     def __post_init__(self) -> None:
         for name, valid in (("method", METHODS), ("gradient", GRADIENTS), ("on_failure", FAILURES)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in valid:
                 raise SchemeError(f"Solver({name}={getattr(self, name)!r}): {suggest(str(getattr(self, name)), valid)}")
+        if isinstance(self.cycles, dict):
+            from .schemes.multigrid import Multigrid
+
+            object.__setattr__(self, "cycles", Multigrid(**self.cycles))
+        if (self.method == "multigrid") != hasattr(self.cycles, "descend"):
+            raise SchemeError(
+                f"Solver({self.method!r}, cycles={self.cycles!r}): multigrid is asked for by solver=loom.Multigrid(…)"
+            )
         for name, least in (("max_iterations", 1), ("iterations", 1), ("memory", 1)):
             value = getattr(self, name)
             if name == "iterations" and value is None:
@@ -96,6 +107,8 @@ class Solver:
     @property
     def exact(self) -> bool:
         """Is a solve that does not converge an error?"""
+        if self.cycles is not None:
+            return self.cycles.tol is not None and self.cycles.on_divergence == "error"
         return self.on_failure == "error" and self.iterations is None
 
     @classmethod
@@ -103,6 +116,8 @@ class Solver:
         """A solver from itself, from the name of its method, or from a table of keywords."""
         if isinstance(given, cls):
             return given
+        if hasattr(given, "descend"):
+            return cls("multigrid", cycles=given)
         if isinstance(given, str):
             return cls(given)
         if isinstance(given, dict) and all(isinstance(key, str) for key in given):
@@ -112,6 +127,9 @@ class Solver:
     def table(self) -> dict[str, Any]:
         """The keywords that differ from the defaults, as they stand in TOML."""
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        if self.cycles is not None:
+            options = {f.name: getattr(self.cycles, f.name) for f in fields(self.cycles)}
+            changed["cycles"] = {k: v for k, v in options.items() if v is not None}
         return changed or {"method": self.method}
 
 

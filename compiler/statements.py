@@ -45,6 +45,8 @@ class Vocabulary:
     reserved: frozenset[str]
     jacobian: bool = False
     secant: bool = False
+    cycles: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    """The data and scalars that the U-net of a step is given, if multigrid solves it."""
     dims: Mapping[str, int] | None = None
     """The axis of every Thomas solve, counted from the last."""
 
@@ -120,6 +122,9 @@ class Body:
             call += f", {self._jacobian('jacobian', name, v, w, tangent, lines, width)}"
         if self.words.secant:
             call += f", {self._jacobian('secant', name, v, w, arguments[5], lines, width)}"
+        if self.words.cycles is not None:
+            what = f"{target} solves {residual_name}({self.names[v]}) = 0, by a U-net"
+            return [Statement(what, tuple(self._cycles(lines, target, guess, width)))]
         dim = "" if self.words.dims is None else f", {self.words.dims[name]}"
         start = self._at_nodes(guess)
         what = f"{target} solves {residual_name}({self.names[v]}) = 0: hidden state {self.names[v]}, "
@@ -128,6 +133,16 @@ class Body:
         if len(code) > width:
             code = f"{target} = self.solve(\n    {call}, {start}{dim}\n)"
         return [Statement(what, (*lines, *code.splitlines()))]
+
+    def _cycles(self, lines: list[str], target: str, guess: str, width: int) -> list[str]:
+        """The call of the U-net: the guess is corrected by A⁻¹ of minus its residual."""
+        assert self.words.cycles is not None
+        fields, scalars = self.words.cycles
+        start = self._at_nodes(guess)
+        arguments = ["torch.zeros_like(start)", "-residual(start)", "start"]
+        arguments += [self._at_nodes(name) for name in fields] + list(scalars)
+        step = call("start + self.multigrid", arguments, width - len(target) - 3)
+        return [*lines, f"start = {start}", f"{target} = {step[0]}", *step[1:]]
 
     def _jacobian(self, stem: str, name: str, v: str, w: str, tangent: str, lines: list[str], width: int) -> str:
         needed = nx.ancestors(self.graph, tangent) | {tangent}

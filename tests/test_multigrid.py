@@ -362,6 +362,59 @@ def test_grids_that_cannot_be_coarsened():
         module(torch.zeros(1, 1, 9, 16), a=torch.ones(1, 1, 9, 16), f=torch.zeros(1, 1, 9, 16))
 
 
+# --- inside implicit steps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "mixed"])
+@pytest.mark.parametrize("name", ["heat 2d", "perona-malik 2d", "coefficient 2d", "perona-malik 1d", "separable 2d"])
+def test_semi_implicit_steps_by_multigrid(name, kind):
+    """The coefficients of a step go to the coarser grids with the old state; the reference solves exactly."""
+    cycles = loom.Multigrid(12, tol=1e-9, post=1)
+    net = loom.compile(zoo.pde(name, kind), scheme=loom.SemiImplicit(2, tau=3.0, solver=cycles))
+    assert net.architecture == "U-net" and "multigrid cycles" in net.source
+    assert net.stability["norm decrease"].status == "proved"
+    u, data = zoo.sample(net)
+    with torch.no_grad():
+        new = net.module(torch.float64)(u, **data).numpy()
+    reference = net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()})
+    np.testing.assert_allclose(new, reference, rtol=0, atol=1e-8 * abs(reference).max())
+
+
+def test_other_implicit_steps_by_multigrid(tmp_path):
+    """Crank–Nicolson and implicit Euler where they are linear; trained, saved, exported; refused where nonlinear."""
+    for scheme in (loom.BackwardEuler, loom.CrankNicolson):
+        net = loom.compile(zoo.pde("reaction 2d"), scheme=scheme(2, tau=2.0, solver=loom.Multigrid(12, tol=1e-9)))
+        u, data = zoo.sample(net)
+        new = net.module(torch.float64)(u, **data).numpy()
+        reference = net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()})
+        np.testing.assert_allclose(new, reference, rtol=0, atol=1e-8)
+        with pytest.raises(loom.SchemeError, match="SemiImplicit"):
+            loom.compile(zoo.pde("perona-malik 2d"), scheme=scheme(2, tau=2.0, solver=loom.Multigrid(3)))
+    net = loom.compile(
+        zoo.pde("perona-malik 2d"),
+        scheme=loom.SemiImplicit(1, tau=2.0, solver=loom.Multigrid(2)),
+        trainable=["lam", "tau"],
+    )
+    assert net.stability["norm decrease"].status == "unknown", "two cycles are no solve"
+    module = net.module(torch.float64)
+    u, _ = zoo.sample(net)
+    weights = dict(module.named_parameters())
+    again = loom.load(net.save(tmp_path / "net", module)).module(torch.float64)
+    torch.testing.assert_close(again(u), module(u))
+    u = u[:1, :, :5, :6].clone().requires_grad_()
+
+    def run(u, *values):
+        return torch.func.functional_call(module, dict(zip(weights, values, strict=True)), (u,))
+
+    values = [w.detach().clone().requires_grad_() for w in weights.values()]
+    assert torch.autograd.gradcheck(run, [u, *values], atol=1e-6, rtol=1e-4, fast_mode=True)
+    path = tmp_path / "net.py"
+    path.write_text(net.source, encoding="utf-8")
+    for command in (["format", "--check", "--isolated"], ["check", "--isolated"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:]
+
+
 # --- as a torch module ------------------------------------------------------------------------------------------
 
 GRADIENTS = [

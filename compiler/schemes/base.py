@@ -226,7 +226,9 @@ class Scheme:
 
     @property
     def architecture(self) -> str:
-        """ResNet, ResNet with long skips, or RNN."""
+        """ResNet, ResNet with long skips, RNN, or U-net where multigrid solves the steps."""
+        if getattr(getattr(self, "solver", None), "cycles", None) is not None:
+            return "U-net"
         if self.structure.solves:
             return "RNN"
         return "ResNet with long skips" if self.memory else "ResNet"
@@ -245,6 +247,9 @@ class Scheme:
 
     def explain(self) -> str:
         """Which network the scheme is, and why."""
+        cycles = getattr(getattr(self, "solver", None), "cycles", None)
+        if cycles is not None:
+            return f"A step of {self.title} solves a linear system for the new state. {cycles.explain()}"
         if self.structure.solves:
             return (
                 f"A step of {self.title} solves an equation for the new state. Its iteration is a recurrence with tied "
