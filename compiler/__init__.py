@@ -130,7 +130,7 @@ def _compile_steady(
     prepared = elliptic(problem, grid, space, scheme)
     parameters, words = _chosen(problem, trainable, ("smoother", "transfer", "coarse"))
     training = CycleTraining(parameters, words, shared)
-    report = judge(prepared)
+    report = judge(prepared, words)
     if guarantee is not None and report[guarantee].status != "proved":
         result = report[guarantee]
         raise UnstableSchemeError(f"guarantee={guarantee!r} is {result.status}: {result.witness}")

@@ -131,6 +131,7 @@ class Level:
         steps = [DELTA[kind] - 1 for kind in self.problem.kinds]
         sizes = zip(self.problem.physical, steps, shapes[0], self.shape, strict=True)
         self.spacing = [h * (n + e) / (m + e) for h, e, n, m in sizes]
+        self._diagonal: np.ndarray | None = None
         self.matrix: np.ndarray | None = None
         """A of a Galerkin level."""
 
@@ -159,30 +160,36 @@ class Level:
         return self.reference.evaluate(self.problem.operator, {name: u}, self.data, shape, self.spacing)
 
     def smooth(self, u: np.ndarray, b: np.ndarray, sweeps: int) -> np.ndarray:
-        D, smoother = self.diagonal(u), self.scheme.smoother
+        smoother = self.scheme.smoother
         if smoother == "red-black":
-            corners = [[c] for c in self.problem.corners]
-            if not self.problem.linear:  # all of one colour at once
-                corners = [[c for c in self.problem.corners if sum(c) % 2 == k] for k in (0, 1)]
             for _ in range(sweeps):
-                for group in corners:
-                    u = np.where(sum(map(self._every, group)), u + (b - self.operator(u)) / D, u)
+                for here in self._groups():
+                    u = np.where(here, u + (b - self.operator(u)) / self.diagonal(u), u)
             return u
         low, high = interval(self.problem, self.index)
         if smoother == "jacobi":
             omega = 2 / (low + high) if self.scheme.damping == "auto" else self.scheme.damping
             for _ in range(sweeps):
-                u = u + omega * (b - self.operator(u)) / D
+                u = u + omega * (b - self.operator(u)) / self.diagonal(u)
             return u
         old = u
         for k in range(sweeps):
             a, omega = semi_iterative(smoother, k, low, high)
-            u, old = a * (u + omega * (b - self.operator(u)) / D) + (1 - a) * old, u
+            u, old = a * (u + omega * (b - self.operator(u)) / self.diagonal(u)) + (1 - a) * old, u
         return u
 
-    def _every(self, corner: tuple[int, ...]) -> Any:
-        """Is a node one of every second, from a corner on?"""
-        return np.all([i % 2 == k for i, k in zip(np.indices(self.shape), corner, strict=True)], axis=0)
+    def _groups(self) -> list[Any]:
+        """The nodes that are relaxed together: corner by corner, or for a nonlinear A colour by colour, where on a
+        periodic axis with an odd number of nodes the last ones have colours of their own."""
+        index = np.indices(self.shape)
+        if self.problem.linear:
+            corners = self.problem.corners
+            return [np.all([i % 2 == k for i, k in zip(index, c, strict=True)], axis=0) for c in corners]
+        colours = sum(index) % 2
+        for a, (kind, n) in enumerate(zip(self.problem.kinds, self.shape, strict=True)):
+            if kind == "periodic" and n % 2:
+                colours = colours + 2 ** (a + 1) * (index[a] == n - 1)
+        return [colours == k for k in np.unique(colours)]
 
     def inject(self, u: np.ndarray) -> np.ndarray:
         if self.problem.linear:
@@ -236,8 +243,11 @@ class Level:
 
     def diagonal(self, u: np.ndarray) -> Any:
         """D: the diagonal of A, its diffusivities at u."""
+        if self.problem.linear and self._diagonal is not None:
+            return self._diagonal
         M = self.dense(u) if self.problem.linear else self._dense(self.problem.secant, u)
-        return np.diagonal(M, axis1=1, axis2=2).reshape(-1, 1, *self.shape)
+        self._diagonal = np.diagonal(M, axis1=1, axis2=2).reshape(-1, 1, *self.shape)
+        return self._diagonal
 
     def direct(self, u: np.ndarray, b: np.ndarray) -> np.ndarray:
         for _ in range(1 if self.problem.linear else NEWTON):

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from . import notation
 from .elliptic import Elliptic
 from .errors import SchemeError, suggest
+from .fields import Data
 from .local_fourier import factors
 
 
@@ -68,8 +70,8 @@ class CycleReport:
         return "\n".join(lines)
 
 
-def judge(problem: Elliptic) -> CycleReport:
-    """Everything that is known of the cycle."""
+def judge(problem: Elliptic, trained: frozenset[str] = frozenset()) -> CycleReport:
+    """Everything that is known of the cycle, when the `trained` parts of it may move."""
     found = {}
     for level in range(len(problem.semi) + 1):
         name = f" of level {level}" if problem.semi else ""
@@ -79,7 +81,7 @@ def judge(problem: Elliptic) -> CycleReport:
         assumptions.append("the diffusivities and slopes are those at u = 0")
     if problem.problem.data and problem.stencil is None:
         assumptions.append("data lie in the middle of their bounds, or are 1")
-    results = [_energy(problem)]
+    results = [_energy(problem, trained)]
     for name, norm, text in (
         ("smoothing factor", "spectral radius", "what a sweep leaves of the high frequencies"),
         ("two-grid factor", "spectral radius", "what a cycle leaves of the error, the next grid solved exactly"),
@@ -93,7 +95,7 @@ def judge(problem: Elliptic) -> CycleReport:
     return CycleReport(tuple(results), found)
 
 
-def _energy(problem: Elliptic) -> CycleResult:
+def _energy(problem: Elliptic, trained: frozenset[str]) -> CycleResult:
     scheme = problem.scheme
     why = ""
     if not problem.linear:
@@ -104,8 +106,16 @@ def _energy(problem: Elliptic) -> CycleResult:
         why = "the coarse operators are rediscretised; coarse='galerkin' gives a proof"
     elif scheme.smoother != "red-black":
         why = "proved for red-black Gauss–Seidel, which decreases the energy of every positive definite A"
+    elif trained - {"smoother"}:
+        why = "trained transfers or gains: R need not be a multiple of Pᵀ, or the correction is scaled"
+    elif scheme.recombine:
+        why = "recombined iterates have the least residual, not the least energy"
     elif problem.reaction != 0:
         why = "the sign of the reaction decides whether A is positive definite"
+    if why:
+        return CycleResult("energy decrease", "unknown", None, "–", "A", (), why)
     proof = "each part of the cycle is a projection or a sweep that decreases ⟨A(u − u*), u − u*⟩"
-    status = "unknown" if why else "proved"
-    return CycleResult("energy decrease", status, None, "every cycle" if not why else "–", "A", (), why or proof)
+    factors = [flux.term.diffusivity for flux in problem.system.fluxes]
+    varying = dict.fromkeys(notation.show(g) for g in factors if g is not None and g.atoms(Data))
+    assumptions = tuple(f"{g} > 0 at every node" for g in varying)
+    return CycleResult("energy decrease", "proved", None, "every cycle", "A", assumptions, proof)

@@ -695,7 +695,7 @@ class _Emitter:
             imports, code = embedded(self.network.cycles)
             return {"solver": None, "solvers": code + "\n\n", "warns": False, "imports": imports}
         if self.plan is None:
-            return {"solver": None, "solvers": "", "warns": False}
+            return {"solver": None, "solvers": "", "warns": False, "imports": []}
         p, solver = self.plan, self.plan.solver
         krylov = {"cg": "conjugate_gradients", "bicgstab": "bicgstab"}
         linear = {"cg": "cg", "bicgstab": "bicgstab", "thomas": "thomas"}
@@ -724,6 +724,7 @@ class _Emitter:
         )
         context = {
             "solver": solver,
+            "imports": [],
             "doc": self._solver_doc(),
             "method": p.method,
             "jacobian": self._jacobian,

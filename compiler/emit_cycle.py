@@ -164,6 +164,7 @@ class _Emitter:
             ),
             "colours_used": s.smoother == "red-black" and self.form != "graph",
             "offsets_code": _constant("OFFSETS", [_tuple(list(map(str, j))) for j in self.offsets]),
+            "all_kinds": self.elliptic.kinds,
             "kinds": sorted({k for k in self.elliptic.kinds if k != "mixed"}),
             "averages": bool(self.read) or s.first == "full",
             "centre": self._window((0,) * self.d),

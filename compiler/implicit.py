@@ -108,8 +108,8 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
     if method == "multigrid":
         if not R.linear or len(solves) > 1:
             raise SchemeError(
-                "solver=Multigrid(…) solves one linear system per step, and this is a nonlinear one, or one of several; use "
-                "SemiImplicit, whose systems are linear, or solver='newton-krylov'"
+                "solver=Multigrid(…) solves one linear system per step, and this is a nonlinear one or one of several; "
+                "use SemiImplicit, whose systems are linear, or solver='newton-krylov'"
             )
         return Plan(solver, method, "cg", None, None, 1.0, R.high, 0, 0)
     _check(method, R)

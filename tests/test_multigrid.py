@@ -515,7 +515,11 @@ def test_galerkin_decreases_the_energy():
     """What the report proves, seen: ‖u − u*‖_A falls in every cycle, with positive coefficients of any kind."""
     net = mg.network("coefficient 2d", "dirichlet", 15, coarse="galerkin", cycles=6, pre=1, post=0)
     assert net.stability["energy decrease"].status == "proved"
+    assert net.stability["energy decrease"].assumptions == ("a > 0 at every node",)
     assert net.stability["two-grid factor"].status == "unknown"
+    for options in ({"trainable": ["transfer"]}, {"recombine": 2}):
+        other = mg.network("coefficient 2d", "dirichlet", 15, coarse="galerkin", **options)
+        assert other.stability["energy decrease"].status == "unknown"
     u, data = mg.sample(net, (15, 15), batch=1)
     data["a"] = data["a"] ** 6
     states = net.reference.history(u, **data)

@@ -205,8 +205,8 @@ class Level(nn.Module):
         """b − A(u)."""
         h_x, h_y = grid.spacing
         r = torch.add(b, u[..., :-2, 1:-1] + u[..., 2:, 1:-1], alpha=1 / h_x**2)
-        r = torch.add(r, u[..., 1:-1, :-2] + u[..., 1:-1, 2:], alpha=1 / h_y**2)
-        r = torch.add(r, u[..., 1:-1, 1:-1], alpha=-2 / h_y**2 - 2 / h_x**2)
+        r.add_(u[..., 1:-1, :-2] + u[..., 1:-1, 2:], alpha=1 / h_y**2)
+        r.add_(u[..., 1:-1, 1:-1], alpha=-2 / h_y**2 - 2 / h_x**2)
         return r
 
     def diagonal(self, grid: Grid, u: Tensor) -> float:
@@ -240,9 +240,7 @@ class Level(nn.Module):
         near = torch.add(
             near, v[..., :-2:2, 1:-1:2] + v[..., 2::2, 1:-1:2], alpha=1 / h_x**2
         )
-        near = torch.add(
-            near, v[..., 1:-1:2, :-2:2] + v[..., 1:-1:2, 2::2], alpha=1 / h_y**2
-        )
+        near.add_(v[..., 1:-1:2, :-2:2] + v[..., 1:-1:2, 2::2], alpha=1 / h_y**2)
         new = near / (2 / h_y**2 + 2 / h_x**2)
         return new
 
