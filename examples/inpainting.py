@@ -198,7 +198,8 @@ def main() -> None:
     (ROOT / "docs" / "inpainting.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-VERDICT = """Training s, relaxations, transfers and gains, 49 numbers, gives 1.7 times the digits per cycle of the classical
+VERDICT = """\
+Training s, relaxations, transfers and gains, 49 numbers, gives 1.7 times the digits per cycle of the classical
 method with s chosen well, at 16 times the pixels it was trained on as well, and the solution stays that of the
 equation: the error falls until rounding. The rate chosen is the largest tried, so more may be in it. The plain U-net,
 425 times the weights and some 60 times the operations per pixel and cycle (5,700 against 90), learns a rough guess and
