@@ -243,7 +243,14 @@ def main() -> None:
             f"| {name} | {cycles} | {setup * 1e3:.0f} | {seconds * 1e3:.0f} | {seconds / hand:.2f} | "
             f"{residual(u, f):.1e} | {error:.1e} | {peak} |"
         )
-    lines += ["", "The error is relative to SciPy's sine transform, which solves this one problem exactly."]
+    emitted = min(t for name, _, _, t, _, _ in rows if name in ("emitted, V(2,2), red–black", "emitted again"))
+    amg_best = min(setup + t for name, _, setup, t, _, _ in rows if name.startswith("PyAMG"))
+    lines += [
+        "",
+        "The error is relative to SciPy's sine transform, which solves this one problem exactly. The emitted cycle",
+        f"takes {emitted / hand:.2f} of the time by hand; it is {amg_best / emitted:.1f} times as fast as the best of",
+        f"PyAMG, its set-up included, and the sine transform {emitted / rows[-1][3]:.1f} times as fast as it.",
+    ]
     print("\n".join(lines))
     if not quick:
         (ROOT / "docs" / "multigrid_benchmarks.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
