@@ -19,6 +19,7 @@ from .graph import run
 from .local_fourier import interval, semi_iterative
 from .ops import Context
 from .reference import closed, nodes, real
+from .stencil import number
 
 NEWTON = 5
 """Newton steps on the coarsest grid of a nonlinear problem."""
@@ -88,7 +89,7 @@ class CycleReference:
     def source(self, shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> np.ndarray:
         graph = self.problem.right_hand_side
         if graph is None:
-            return np.zeros(shape)
+            return np.full(shape, number(self.problem.source, self.values))
         return self.evaluate(graph, {}, data, shape, self.problem.physical) + np.zeros(shape)
 
     def evaluate(
@@ -236,7 +237,11 @@ class Level:
         matrices = []
         for i in range(samples):
             data = {k: v[i % len(v)][None] for k, v in self.data.items()}
-            states = {name: basis} if u is None or self.problem.linear else {name: u[i % len(u)][None], "w": basis}
+            states = (
+                {name: basis}
+                if u is None or self.problem.linear
+                else {name: u[i % len(u)][None], self.problem.direction: basis}
+            )
             image = self.reference.evaluate(graph, states, data, basis.shape, self.spacing)
             matrices.append((image + np.zeros(basis.shape)).reshape(n, n).T)
         return np.stack(matrices)
@@ -254,7 +259,7 @@ class Level:
             r = (b - self.operator(u)).reshape(len(u), -1, 1)
             M = self.dense(u)
             if self.problem.singular:
-                M = M + abs(M).max() / M.shape[-1]  # fixes the mean
+                M = M + (abs(M).max() or 1.0) / M.shape[-1]  # fixes the mean
             u = u + np.linalg.solve(np.broadcast_to(M, (len(r), *M.shape[1:])), r).reshape(u.shape)
         return u
 

@@ -33,7 +33,7 @@ import sympy as sp
 
 from . import ops
 from .discretise import TAU, RightHandSide, SemiDiscrete, Space
-from .errors import DiscretisationError, SchemeError, UnsupportedTermError
+from .errors import DeclarationError, DiscretisationError, SchemeError, UnsupportedTermError
 from .fields import Data
 from .graph import Builder, linearise, rebuild
 from .grid import Axis, Grid, Periodic, Spacing
@@ -68,6 +68,11 @@ class Elliptic:
     @property
     def axes(self) -> tuple[Axis, ...]:
         return self.system.axes
+
+    @property
+    def direction(self) -> str:
+        """What A'(u) is applied to."""
+        return "w" if str(self.problem.unknown.func) != "w" else "direction"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,7 +137,7 @@ class Elliptic:
 
     @cached_property
     def tangent(self) -> nx.DiGraph:
-        """A'(u)w; its inputs are u and w."""
+        """A'(u)w; its inputs are u and the direction w."""
         return self._derivative(secant=False)
 
     @cached_property
@@ -143,7 +148,7 @@ class Elliptic:
     def _derivative(self, secant: bool) -> nx.DiGraph:
         builder = Builder(self.axes)
         u = self.system.state(builder)
-        w = builder.value(ops.Input("w", "state", self.system.parity), hint="w")
+        w = builder.value(ops.Input(self.direction, "state", self.system.parity), hint=self.direction)
         A = self._operator(builder, u)
         return _optimised(builder, builder.named(linearise(builder, A.name, u.name, w.name, secant)))
 
@@ -155,8 +160,8 @@ class Elliptic:
 
     @cached_property
     def right_hand_side(self) -> nx.DiGraph | None:
-        """b; None where it is zero."""
-        if self.source == 0:
+        """b; None where it is a number, `source`."""
+        if not self.source.atoms(Data):
             return None
         builder = Builder(self.axes)
         f = self.system.right_hand_side(builder)
@@ -201,7 +206,7 @@ class Elliptic:
     def reach(self) -> tuple[tuple[int, ...], ...]:
         """The offsets, in nodes, at which A'(u)w reads w: a hull in every axis, and whether it is a star."""
         graph = self.operator if self.linear else self.secant
-        start = "w" if not self.linear else str(self.problem.unknown.func)
+        start = self.direction if not self.linear else str(self.problem.unknown.func)
         reads: dict[str, set[tuple[int, ...]]] = {start: {(0,) * len(self.axes)}}
         for name, node in graph.nodes.items():
             moving = set().union(*(reads[a] for a in node["args"] if a in reads))
@@ -297,7 +302,18 @@ class ImplicitStep(Elliptic):
     @property
     def lagged(self) -> str:
         """The old state."""
-        return f"{self.problem.unknown.func}_k"
+        return self._free(f"{self.problem.unknown.func}_k")
+
+    @property
+    def right(self) -> str:
+        """The right-hand side."""
+        return self._free("b")
+
+    def _free(self, name: str) -> str:
+        """A name that no data field has."""
+        while name in {str(f.func) for f in self.problem.data}:
+            name += "_"
+        return name
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -313,7 +329,7 @@ class ImplicitStep(Elliptic):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("b", self.lagged, *super().names)
+        return (self.right, self.lagged, *super().names)
 
     @property
     def singular(self) -> bool:
@@ -349,7 +365,7 @@ class ImplicitStep(Elliptic):
     @cached_property
     def right_hand_side(self) -> nx.DiGraph:
         builder = Builder(self.axes)
-        b = builder.value(ops.Input("b", "data", tuple((1, 1) for _ in self.axes)), hint="b")
+        b = builder.value(ops.Input(self.right, "data", tuple((1, 1) for _ in self.axes)), hint=self.right)
         return builder.finish(b.name)
 
 
@@ -403,6 +419,19 @@ def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid, chec
 def _check(found: Elliptic) -> None:
     """Refuse what the smoother or the coarse operator cannot serve."""
     scheme, kinds = found.scheme, found.kinds
+    weights = {flux.weight for flux in found.problem.fluxes} - {sp.S.One}
+    if found.singular and weights:
+        raise UnsupportedTermError(
+            f"{weights.pop()} multiplies a divergence, and neither a Dirichlet side nor a reaction fixes u: such a "
+            f"problem is singular; divide the equation by the weight"
+        )
+    slope = sp.diff(found.reaction, found.problem.unknown)
+    at_start = slope.xreplace({p: sp.nsimplify(p.value) for p in found.problem.parameters})
+    if found.reaction != 0 and sp.expand(at_start) == 0:
+        raise DeclarationError(
+            f"the reaction {found.reaction} vanishes for the initial values of its parameters; leave it out, or give "
+            f"them others"
+        )
     if scheme.smoother == "red-black" and not found.star:
         raise SchemeError(
             "smoother='red-black' needs an operator that couples next neighbours along the axes alone, and this one "

@@ -25,6 +25,7 @@ from . import notation
 from .cycle_reference import NEWTON
 from .elliptic import COARSEST, DELTA, Elliptic, ImplicitStep
 from .emit import data_checks, literal_of, ring_lines, signature, tidy
+from .errors import DeclarationError
 from .fields import Parameter
 from .grid import Parity, Side
 from .layout import plan, slices
@@ -43,6 +44,10 @@ DEPTH = 6
 _RESERVED = frozenset(
     "self grid grids history traced scalars torch nn Tensor low high low_wall high_wall product along norm".split()
 )
+_LOCALS = frozenset(
+    "u w b c r v new old near near_near near_weight r_near r_weight inverse tap omega first k sweeps corner".split()
+)
+"""What else a parameter cannot be called inside a level."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,18 @@ class _Emitter:
         self.name, self.version = name, version
         self.scheme, self.problem, self.axes = problem.scheme, problem.problem, problem.axes
         self.d = len(self.axes)
-        self.scalars: dict[sp.Symbol, str] = {h: h.name for h in problem.spacings}
+        self.scalars: dict[sp.Symbol, str] = {}
         self.embedded = isinstance(problem, ImplicitStep)
         """Is it the solver of a time step? Then its scalars are arguments, and its certificate is the scheme's."""
         fields = {str(self.problem.unknown.func), *problem.names}
-        for p in problem.scalars:
-            word = p.name
-            while word in _RESERVED | fields or word in self.scalars.values():
+        taken = sorted(set(problem.names) & _RESERVED)
+        if taken:
+            raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
+        spacings = [(h, f"h_{axis.name}") for h, axis in zip(problem.spacings, self.axes, strict=True)]
+        for symbol, word in [*spacings, *((p, p.name) for p in problem.scalars)]:
+            while word in _RESERVED | _LOCALS | fields or word in self.scalars.values():
                 word += "_"
-            self.scalars[p] = word
+            self.scalars[symbol] = word
         words = Vocabulary(
             scalars=self.scalars,
             tensors=frozenset(self.scalars[p] for p in (problem.scalars if self.embedded else training.parameters)),
@@ -82,7 +90,7 @@ class _Emitter:
             reserved=_RESERVED,
         )
         graphs = [problem.operator] + ([] if problem.linear else [problem.tangent, problem.secant])
-        least: dict[str, tuple[int, ...]] = {}
+        least: dict[str, tuple[int, ...]] = {"": (1,) * self.d}
         for graph in graphs:
             for value, ring in plan(graph).rings.items():
                 least[value] = tuple(map(max, zip(ring, least.get(value, ring), strict=True)))
@@ -344,7 +352,7 @@ class _Emitter:
         return {
             "lines": signature(name, arguments, "Tensor"),
             "doc": doc,
-            "scalars": [*self._scalar_lines(body), *(f"{n} = {v}" for n, v in renamed.items())],
+            "scalars": [*self._scalar_lines(body), *(f"{n} = {v}" for n, v in reversed(renamed.items()))],
             "statements": body.statements(),
             "result": body.results[0],
         }
@@ -360,13 +368,17 @@ class _Emitter:
         return lines + [f'{body.names[n]} = grid.data["{body.names[n]}"]' for n in sorted(wanted)]
 
     def _spacing_line(self) -> str:
-        names = [h.name for h in self.elliptic.spacings]
+        names = [self.scalars[h] for h in self.elliptic.spacings]
         return f"{_tuple(names) if len(names) == 1 else ', '.join(names)} = grid.spacing"
 
     def _source_lines(self) -> list[str]:
         """Statements that compute b."""
         if self.source_body is None:
-            return ["b = torch.zeros_like(u)"]
+            value = self.elliptic.source
+            lines = [f'{self.scalars[p]} = grids[0].scalars["{p.name}"]' for p in sorted(value.free_symbols, key=str)]
+            if value == 0:
+                return ["b = torch.zeros_like(u)"]
+            return [*lines, f"b = {torch_code(value, self.scalars)} * torch.ones_like(u)"]
         body = self.source_body
         used = {s for _, op in body.graph.nodes(data="op") for s in op.scalars}
         lines = [f'{self.scalars[p]} = grids[0].scalars["{p.name}"]' for p in sorted(used, key=str)]

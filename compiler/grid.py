@@ -35,10 +35,10 @@ Parity = tuple[tuple[int, int], ...]
 
 
 class Spacing(sp.Symbol):  # type: ignore[misc]  # sympy is untyped
-    """The spacing along an axis on whatever level of a multigrid method: h_x."""
+    """The spacing along an axis on whatever level of a multigrid method. No parameter can have its name."""
 
     def __new__(cls, axis: str) -> Spacing:
-        symbol: Spacing = super().__new__(cls, f"h_{axis}", positive=True)
+        symbol: Spacing = super().__new__(cls, f"h {axis}", positive=True)
         return symbol
 
 

@@ -198,7 +198,7 @@ def _taps(key: Any, problem: Elliptic, spacing: tuple[float, ...]) -> Mapping[tu
     inputs = dict.fromkeys(problem.names, 0 * delta)
     inputs |= {str(f.func): np.full(delta.shape, _middle(f)) for f in problem.problem.data}
     name = str(problem.problem.unknown.func)
-    inputs |= {name: delta} if problem.linear else {name: 0 * delta, "w": delta}
+    inputs |= {name: delta} if problem.linear else {name: 0 * delta, problem.direction: delta}
     image = run(graph, inputs, Context(free.axes, shape, values))[0, 0]
     found = {
         tuple(m - int(i) for i, m in zip(index, middle, strict=True)): float(v) for index, v in np.ndenumerate(image)

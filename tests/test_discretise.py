@@ -15,7 +15,7 @@ from sympy import Eq
 import pdeloom as loom
 from pdeloom.compiler.fields import Unknown
 
-CASES = list(itertools.product(zoo.DIFFUSIONS, ("no-flux", "dirichlet", "periodic", "mixed"), (2, 4)))
+CASES = [case for case in zoo.CASES if case[0] in zoo.DIFFUSIONS]
 
 
 def shape_of(name):

@@ -29,7 +29,7 @@ GOLDEN_CASES = {
     "coefficient_2d.py": lambda: zoo.network("coefficient 2d", "mixed"),
     "mixed_operator_1d.py": lambda: zoo.network("mixed operator 1d"),
 }
-CASES = list(itertools.product(zoo.EQUATIONS, ("no-flux", "dirichlet", "periodic", "mixed"), (2, 4)))
+CASES = zoo.CASES
 
 
 def run(net, shape, seed=0, dtype=torch.float64):

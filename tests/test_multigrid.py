@@ -181,7 +181,7 @@ def test_full_multigrid_reaches_the_discretisation_error_at_once():
     exact = np.outer(np.sin(np.pi * i), np.sin(np.pi * i))[None, None]
     f = 2 * np.pi**2 * exact
     assert sp.simplify(-sp.diff(u, mg.x, 2) - sp.diff(u, mg.y, 2) - 2 * sp.pi**2 * u) == 0
-    new = net.reference(0 * f, f=f)
+    new = net.module(torch.float64)(torch.from_numpy(0 * f), f=torch.from_numpy(f)).numpy()
     h2 = (np.pi / (n + 1)) ** 2 / 12
     assert abs(new - exact).max() == pytest.approx(h2, rel=0.05)
 
@@ -324,8 +324,51 @@ def test_a_solution_as_first_guess_is_no_divergence():
     assert not module(zero, f=zero).any()
 
 
+@pytest.mark.parametrize("name", ["b", "r", "v", "w", "h_x", "near", "omega", "level"])
+def test_parameters_and_data_may_be_named_like_locals(name):
+    p, q = loom.parameter(name, 2.0, positive=True), loom.data(name, mg.x, mg.y)
+    for equation in (Eq(p * mg.U - p * loom.laplacian(mg.U), mg.F), Eq(mg.U - loom.div(q * loom.grad(mg.U)), mg.F)):
+        pde = loom.PDE(equation, boundary=loom.NoFlux())
+        net = loom.compile(pde, grid=loom.Grid(0.1), scheme=loom.Multigrid(2))
+        u, data = mg.sample(net, (7, 8))
+        data = {k: abs(v) + 0.1 for k, v in data.items()}
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).numpy()
+        np.testing.assert_allclose(new, net.reference(u, **data), rtol=0, atol=1e-12)
+    with pytest.raises(loom.DeclarationError, match="rename it"):
+        grid = loom.data("grid", mg.x, mg.y)
+        loom.compile(loom.PDE(Eq(-loom.laplacian(mg.U), grid), boundary=loom.Dirichlet(0)), scheme=loom.Multigrid(1))
+
+
+def test_unusual_equations():
+    """An axis without derivatives, a constant right-hand side, an unknown called w, one node, no sample."""
+    w = loom.field("w", mg.x, mg.y)
+    for equation, shape in (
+        (Eq(mg.U - loom.d(mg.U, mg.x, 2), mg.F), (9, 8)),
+        (Eq(mg.U**3 - loom.laplacian(mg.U), 1), (9, 8)),
+        (Eq(w**3 - loom.laplacian(w), 1), (9, 8)),
+        (Eq(-loom.laplacian(mg.U), mg.F), (1, 1)),
+    ):
+        pde = loom.PDE(equation, boundary=loom.Dirichlet(0))
+        net = loom.compile(pde, grid=loom.Grid(0.1), scheme=loom.Multigrid(2))
+        u, data = mg.sample(net, shape)
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).numpy()
+        np.testing.assert_allclose(new, net.reference(u, **data), rtol=0, atol=1e-12)
+    module = mg.network("poisson 2d", "dirichlet").module()
+    assert module(torch.zeros(0, 1, 9, 9), f=torch.zeros(1, 1, 9, 9)).shape == (0, 1, 9, 9)
+    with pytest.raises(ValueError, match="batch size 3, u 1"):
+        module(torch.zeros(1, 1, 9, 9), f=torch.zeros(3, 1, 9, 9))
+    with pytest.raises(RuntimeError, match="no number"):
+        module(torch.full((1, 1, 9, 9), float("nan")), f=torch.zeros(1, 1, 9, 9))
+
+
 WRONG = {
     "a time derivative": (Eq(loom.dt(mg.U), loom.laplacian(mg.U)), {}, {}, "schemes that can"),
+    "a vanishing reaction": (
+        Eq(loom.parameter("k", 0.0) * mg.U - loom.laplacian(mg.U), mg.F),
+        {},
+        {},
+        "vanishes for the initial values",
+    ),
     "no flux": (Eq(mg.U, mg.F), {}, {}, "no derivative"),
     "a first derivative": (Eq(loom.laplacian(mg.U) + loom.d(mg.U, mg.x), mg.F), {}, {}, "first derivative"),
     "both signs": (Eq(loom.d(mg.U, mg.x, 2) - loom.d(mg.U, mg.y, 2), mg.F), {}, {}, "both signs"),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ EQUATIONS |= {
 }
 REACTING = {"reaction 2d"}
 DIFFUSIONS = sorted(set(EQUATIONS) - REACTING)
+_ALIKE = {f"{name} 2d" for name in DIFFUSIVITIES} - {"perona-malik 2d"}  # they differ in one expression
+CASES = [
+    (name, kind, order)
+    for name, kind, order in itertools.product(EQUATIONS, ("no-flux", "dirichlet", "periodic", "mixed"), (2, 4))
+    if name not in _ALIKE or (kind, order) in (("no-flux", 4), ("mixed", 2))
+]
 BOUNDARIES: dict[str, Any] = {"no-flux": loom.NoFlux(), "dirichlet": loom.Dirichlet(0), "periodic": loom.Periodic()}
 
 

@@ -314,6 +314,11 @@ class Poisson2d(nn.Module):
         the end of the last forward pass.
         """
         self.check(u)
+        if u.shape[0] == 0:
+            return (u, []) if history else u
+        if f.shape[0] not in (1, u.shape[0]):
+            text = f"f has batch size {f.shape[0]}, u {u.shape[0]}"
+            raise ValueError(f"{text}; give 1 or the same")
         if f.dim() != u.dim() or f.shape[1:] != u.shape[1:]:
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
         grids = self.pyramid(u)
@@ -427,7 +432,8 @@ class Poisson2d(nn.Module):
             size *= n
         if size > 4096:
             text = f"a grid of {grids[0].shape} coarsens to {grids[-1].shape} only"
-            raise ValueError(f"{text}, too large to solve directly; raise levels")
+            cure = "an axis is too short"
+            raise ValueError(f"{text}, too large to solve directly: {cure}")
         return grids
 
     @staticmethod
@@ -463,6 +469,8 @@ class Poisson2d(nn.Module):
                 return
         if self.tolerance is None or not history[-1] <= 2:
             text = f"the cycles diverge: the residual grew by {history[-1]:.3g}"
+            if history[-1] != history[-1]:
+                text = "a residual is no number: check u, the data, the diagonal of A"
             cure = "raise pre and post, use cycle='W', or pass on_divergence='accept'"
         else:
             text = f"{self.cycles} cycles reduce the residual to {history[-1]:.3g}"
