@@ -142,7 +142,7 @@ def net_parameters(right):
 # --- at home in torch -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["perona-malik 2d", "mixed operator 1d", "separable 3d", "coefficient 2d"])
+@pytest.mark.parametrize("name", ["perona-malik 2d", "mixed operator 1d", "coefficient 2d"])
 def test_compile_export_vmap_jvp(name):
     net = zoo.network(name, steps=2, trainable=[p for p in ("lam",) if p in zoo_symbols(name)])
     module, d = net.module(dtype=torch.float64), zoo.dimension(name)

@@ -301,7 +301,10 @@ def short(scheme):
 NEWTON = ("backward-euler", "crank-nicolson", "theta-scheme")
 
 
-@pytest.mark.parametrize("scheme", zoo.SCHEMES)
+TRACED = [name for name in zoo.SCHEMES if name != "theta-scheme"]  # it is Crank–Nicolson with another θ
+
+
+@pytest.mark.parametrize("scheme", TRACED)
 def test_export(scheme):
     net = zoo.march(scheme, "perona-malik 1d", tau=0.05, layers=2, **short(scheme))
     module = net.module(torch.float64)
@@ -311,7 +314,7 @@ def test_export(scheme):
         torch.testing.assert_close(program.module()(u), module(u), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("scheme", zoo.SCHEMES)
+@pytest.mark.parametrize("scheme", TRACED)
 def test_compile_without_graph_breaks(scheme):
     net = zoo.march(scheme, "perona-malik 1d", tau=0.05, layers=1, **short(scheme))
     module = net.module(torch.float64)
