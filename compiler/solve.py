@@ -33,6 +33,8 @@ METHODS = {
 }
 GRADIENTS = ("implicit", "unrolled", "checkpoint")
 FAILURES = ("error", "warn", "accept")
+CYCLES: list[type] = []
+"""What makes the cycles of "multigrid" from a table of keywords: `Multigrid` puts itself here."""
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 1e-2}
 """Default relative residuals by dtype."""
 
@@ -67,9 +69,7 @@ class Solver:
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in valid:
                 raise SchemeError(f"Solver({name}={getattr(self, name)!r}): {suggest(str(getattr(self, name)), valid)}")
         if isinstance(self.cycles, dict):
-            from .schemes.multigrid import Multigrid
-
-            object.__setattr__(self, "cycles", Multigrid(**self.cycles))
+            object.__setattr__(self, "cycles", CYCLES[0](**self.cycles))
         if (self.method == "multigrid") != hasattr(self.cycles, "descend"):
             raise SchemeError(
                 f"Solver({self.method!r}, cycles={self.cycles!r}): multigrid is asked for by solver=loom.Multigrid(…)"

@@ -537,13 +537,13 @@ def test_trained_on_small_grids_it_runs_on_large_ones():
         _, history = module(torch.from_numpy(u), **tensors(data), history=True)
         return history[-1].log().mean()
 
-    before = [float(loss(n, 99)) for n in (16, 64)]
+    before = [loss(n, 99).item() for n in (16, 64)]
     optimiser = torch.optim.Adam(module.parameters(), lr=0.02)
     for step in range(25):
         optimiser.zero_grad()
         loss(16, step).backward()
         optimiser.step()
-    after = [float(loss(n, 99)) for n in (16, 64)]
+    after = [loss(n, 99).item() for n in (16, 64)]
     assert after[0] < before[0] - 0.1 and after[1] < before[1]
     assert module.certificate()["notions"]
     u, data = mg.sample(net, (16, 16), batch=1)

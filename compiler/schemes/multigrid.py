@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import SchemeError
+from ..solve import CYCLES
 from .base import Scheme, scheme
 
 SMOOTHERS = {
@@ -137,3 +138,6 @@ class Multigrid(Scheme):
             + f" Long skips recombine each with up to {self.recombine} before it."
             * bool(self.recombine)
         )
+
+
+CYCLES.append(Multigrid)
