@@ -16,9 +16,9 @@ import scipy.sparse
 from .elliptic import DELTA, Elliptic
 from .errors import ConvergenceError, DataError
 from .graph import run
-from .local_fourier import interval, semi_iterative
+from .local_fourier import semi_iterate
 from .ops import Context
-from .reference import closed, nodes, real
+from .reference import checked, closed, nodes, real
 from .stencil import number
 
 NEWTON = 5
@@ -40,7 +40,7 @@ class CycleReference:
         Raises `DataError` for shapes that do not fit and for data a singular problem is not compatible with, and
         `ConvergenceError` where the cycles diverge.
         """
-        u, given = real(u0, "u"), self._checked(data, np.shape(u0))
+        u, given = real(u0, "u"), checked(self.problem.problem, data, np.shape(u0))
         level = Level(self, 0, self.problem.shapes(u.shape[2:]), given)
         b = self.source(u.shape, given)
         if self.problem.singular:
@@ -54,14 +54,14 @@ class CycleReference:
             norms: np.ndarray = np.linalg.norm((b - level.operator(v)).reshape(len(v), -1), axis=1)
             return norms
 
-        first = size(u)
+        guess, first = u, size(u)
         if scheme.first == "full":
             u = level.full(b, u)
         found = [u]
         for _ in range(scheme.cycles):
             u = level.cycle(u, b, scheme.cycle)
             if self.problem.singular:  # the mean is free: it stays that of the first guess
-                u = u + (found[0] - u).mean(axis=tuple(range(1, u.ndim)), keepdims=True)
+                u = u + (guess - u).mean(axis=tuple(range(1, u.ndim)), keepdims=True)
             if scheme.recombine:
                 u = self._recombined(level, u, b, found[-scheme.recombine :])
             found.append(u)
@@ -108,16 +108,6 @@ class CycleReference:
         value: np.ndarray = run(graph, inputs, Context(axes, shape[2:], scalars))[nodes(axes, shape[2:])]
         return value
 
-    def _checked(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        wanted = [str(f.func) for f in self.problem.problem.data]
-        if sorted(data) != sorted(wanted):
-            raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(wanted)}")
-        arrays = {name: real(v, f"data {name!r}") for name, v in data.items()}
-        for name, v in arrays.items():
-            if v.ndim != len(shape) or v.shape[0] not in (1, shape[0]) or v.shape[1:] != (1, *shape[2:]):
-                raise DataError(f"data {name!r} has shape {v.shape}; expected ({shape[0]} or 1, 1, *{shape[2:]})")
-        return arrays
-
 
 class Level:
     """One grid, and what `Multigrid.descend` calls."""
@@ -161,22 +151,11 @@ class Level:
         return self.reference.evaluate(self.problem.operator, {name: u}, self.data, shape, self.spacing)
 
     def smooth(self, u: np.ndarray, b: np.ndarray, sweeps: int) -> np.ndarray:
-        smoother = self.scheme.smoother
-        if smoother == "red-black":
-            for _ in range(sweeps):
-                for here in self._groups():
-                    u = np.where(here, u + (b - self.operator(u)) / self.diagonal(u), u)
-            return u
-        low, high = interval(self.problem, self.index)
-        if smoother == "jacobi":
-            omega = 2 / (low + high) if self.scheme.damping == "auto" else self.scheme.damping
-            for _ in range(sweeps):
-                u = u + omega * (b - self.operator(u)) / self.diagonal(u)
-            return u
-        old = u
-        for k in range(sweeps):
-            a, omega = semi_iterative(smoother, k, low, high)
-            u, old = a * (u + omega * (b - self.operator(u)) / self.diagonal(u)) + (1 - a) * old, u
+        if self.scheme.smoother != "red-black":
+            return np.asarray(semi_iterate(self, self.index, u, b, sweeps))
+        for _ in range(sweeps):
+            for here in self._groups():
+                u = np.where(here, u + (b - self.operator(u)) / self.diagonal(u), u)
         return u
 
     def _groups(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
     energy decrease     A symmetric positive definite, A_H = R A P with R a multiple of Pᵀ, a smoother that decreases
                         the energy: then so does the cycle, ‖u⁺ − u*‖_A ≤ ‖u − u*‖_A, for the coarse correction is
-                        an orthogonal projection in ⟨A·,·⟩ (Trottenberg, Oosterlee, Schüller, Multigrid, 2001, A.2.4)
+                        an orthogonal projection in ⟨A·,·⟩ (docs/multigrid.md)
     smoothing factor    the error that a sweep leaves of the frequencies a coarser grid cannot see: an estimate
     two-grid factor     the error that a cycle leaves if the coarser grid is solved exactly: an estimate
 
@@ -11,67 +11,51 @@ Whatever the weights of the smoother and the transfers, a fixed point of the cyc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from . import notation
 from .elliptic import Elliptic
-from .errors import SchemeError, suggest
-from .fields import Data
+from .fields import Data, Parameter
 from .local_fourier import factors
+from .stability import Result, Results
+from .witness import Witness
 
 
 @dataclass(frozen=True)
-class CycleResult:
-    """One statement about the cycle. `bound` is the factor where there is one; an estimate is never "proved"."""
+class CycleTraining:
+    """What becomes a weight: parameters of the PDE, and the "smoother", the "transfer" stencils and the "coarse" gain
+    of every level, shared by all or one set each."""
 
-    notion: str
-    status: str
-    bound: float | None
-    formula: str
-    norm: str
-    assumptions: tuple[str, ...]
-    witness: str
+    parameters: frozenset[Parameter] = frozenset()
+    words: frozenset[str] = frozenset()
+    shared: bool = False
 
 
 @dataclass(frozen=True)
-class CycleReport:
-    """All results, iterable; `factors` are the smoothing and two-grid factors, by name and level where they differ."""
+class CycleReport(Results):
+    """The results for a cycle. `factors` are the smoothing and two-grid factors, by name and level where they differ.
 
-    results: tuple[CycleResult, ...]
+    The `bound` of a result is its factor where there is one; an estimate is never "proved".
+    """
+
     factors: Mapping[str, float]
-    governing: str = "energy decrease"
-    warnings: tuple[str, ...] = ()
-    tau_max: None = None
 
-    def __iter__(self) -> Iterator[CycleResult]:
-        return iter(self.results)
+    column: ClassVar[str] = "factor"
+    digits: ClassVar[int] = 3
 
-    def __getitem__(self, notion: str) -> CycleResult:
-        for result in self.results:
-            if result.notion == notion:
-                return result
-        raise SchemeError(f"no result for {notion!r}: {suggest(notion, [r.notion for r in self.results])}")
-
-    def rows(self) -> list[tuple[str, ...]]:
-        return [
-            (r.notion, r.status, "–" if r.bound is None else f"{r.bound:.3g}", r.norm, r.formula) for r in self.results
-        ]
-
-    def __str__(self) -> str:
-        header = ("notion", "status", "factor", "norm", "formula")
-        rows = [header, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("-" * w for w in widths))
-        for r in self.results:
-            lines.append(f"\n{r.notion}: {r.status}. {r.witness}")
-            lines += [f"  assumes {a}" for a in r.assumptions]
-        return "\n".join(lines)
+    @property
+    def tau_max(self) -> None:
+        """A steady problem has no step."""
+        return None
 
 
-def judge(problem: Elliptic, trained: frozenset[str] = frozenset()) -> CycleReport:
-    """Everything that is known of the cycle, when the `trained` parts of it may move."""
+def judge(problem: Elliptic, training: CycleTraining, guarantee: str | None) -> CycleReport:
+    """Everything that is known of the cycle for every weight that training can reach.
+
+    Raises `SchemeError` for a `guarantee` that is no notion of a cycle.
+    """
     found = {}
     for level in range(len(problem.semi) + 1):
         name = f" of level {level}" if problem.semi else ""
@@ -81,41 +65,43 @@ def judge(problem: Elliptic, trained: frozenset[str] = frozenset()) -> CycleRepo
         assumptions.append("the diffusivities and slopes are those at u = 0")
     if problem.problem.data and problem.stencil is None:
         assumptions.append("data lie in the middle of their bounds, or are 1")
-    results = [_energy(problem, trained)]
-    for name, norm, text in (
-        ("smoothing factor", "spectral radius", "what a sweep leaves of the high frequencies"),
-        ("two-grid factor", "spectral radius", "what a cycle leaves of the error, the next grid solved exactly"),
+    results = [_energy(problem, training)]
+    for name, text in (
+        ("smoothing factor", "what a sweep leaves of the high frequencies"),
+        ("two-grid factor", "what a cycle leaves of the error, the next grid solved exactly"),
     ):
         worst = max(value for key, value in found.items() if key.startswith(name))
-        results.append(
-            CycleResult(
-                name, "unknown", worst, f"estimate {worst:.3g}", norm, tuple(assumptions), f"{text}: {worst:.3g}"
-            )
-        )
-    return CycleReport(tuple(results), found)
+        witness = Witness(f"{text}: {worst:.3g}")
+        formula = f"estimate {worst:.3g}"
+        results.append(Result(name, "unknown", worst, formula, "spectral radius", tuple(assumptions), witness))
+    report = CycleReport(tuple(results), guarantee or "energy decrease", found)
+    report[report.governing]  # an unknown notion is an error
+    return report
 
 
-def _energy(problem: Elliptic, trained: frozenset[str]) -> CycleResult:
-    scheme = problem.scheme
+def _energy(problem: Elliptic, training: CycleTraining) -> Result:
+    scheme, fluxes = problem.scheme, problem.system.fluxes
     why = ""
     if not problem.linear:
         why = "A is nonlinear"
-    elif problem.system.asymmetry or any(flux.term.weight != 1 for flux in problem.system.fluxes):
+    elif problem.system.asymmetry or any(flux.term.weight != 1 for flux in fluxes):
         why = problem.system.asymmetry or "a weight before a divergence makes A unsymmetric"
     elif scheme.coarse != "galerkin":
         why = "the coarse operators are rediscretised; coarse='galerkin' gives a proof"
     elif scheme.smoother != "red-black":
         why = "proved for red-black Gauss–Seidel, which decreases the energy of every positive definite A"
-    elif trained - {"smoother"}:
+    elif training.words - {"smoother"}:
         why = "trained transfers or gains: R need not be a multiple of Pᵀ, or the correction is scaled"
     elif scheme.recombine:
         why = "recombined iterates have the least residual, not the least energy"
     elif problem.reaction != 0:
         why = "the sign of the reaction decides whether A is positive definite"
+    elif any(not p.is_positive for p in training.parameters):
+        why = "a trained parameter may change its sign; declare it with positive=True"
     if why:
-        return CycleResult("energy decrease", "unknown", None, "–", "A", (), why)
+        return Result("energy decrease", "unknown", None, "–", "A", (), Witness(why))
     proof = "each part of the cycle is a projection or a sweep that decreases ⟨A(u − u*), u − u*⟩"
-    factors = [flux.term.diffusivity for flux in problem.system.fluxes]
+    factors = [flux.term.diffusivity for flux in fluxes]
     varying = dict.fromkeys(notation.show(g) for g in factors if g is not None and g.atoms(Data))
     assumptions = tuple(f"{g} > 0 at every node" for g in varying)
-    return CycleResult("energy decrease", "proved", None, "every cycle", "A", assumptions, proof)
+    return Result("energy decrease", "proved", None, "every cycle", "A", assumptions, Witness(proof))

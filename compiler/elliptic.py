@@ -16,8 +16,7 @@ the outermost nodes in spacings, and the coarser one of m nodes the spacing h·(
     periodic                                                                      δ = 1    m = ⌈n/2⌉
 
 The spacing doubles exactly, and the transfers are short stencils, for an even number of cells or periodic nodes and an
-odd one of inner nodes; for other sizes it nearly does, and linear interpolation has other weights at every node. (Where
-the boundary of the coarser grid moves out by one fine spacing instead, V(2,2) contracts Poisson by 0.7 or diverges.)
+odd one of inner nodes; for other sizes it nearly does, and linear interpolation has other weights at every node.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import networkx as nx
 import sympy as sp
@@ -43,7 +42,6 @@ from .problem import Operator, Problem
 from .schemes.multigrid import Multigrid
 from .stencil import Stencil, number
 
-_PERIODIC = ((Periodic(), Periodic()),)
 COARSEST = 4
 """An axis with fewer nodes than this is not halved."""
 
@@ -57,9 +55,6 @@ class Elliptic:
     grid: Grid
     space: Space
     scheme: Multigrid
-    linear: bool
-    kinds: tuple[str, ...]
-    """Per axis "cells", "nodes", "mixed" or "periodic"."""
 
     @property
     def problem(self) -> Problem:
@@ -68,6 +63,18 @@ class Elliptic:
     @property
     def axes(self) -> tuple[Axis, ...]:
         return self.system.axes
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Per axis "cells", "nodes", "mixed" or "periodic"."""
+        return tuple(_kind(axis) for axis in self.axes)
+
+    @cached_property
+    def linear(self) -> bool:
+        """Is A linear?"""
+        slope = sp.diff(self.reaction, self.problem.unknown)
+        affine = not slope.has(self.problem.unknown) and sp.expand(self.reaction - slope * self.problem.unknown) == 0
+        return affine and all(flux.linear for flux in self.problem.fluxes)
 
     @property
     def direction(self) -> str:
@@ -125,15 +132,19 @@ class Elliptic:
     # --- graphs -------------------------------------------------------------------------------------------
 
     @cached_property
-    def operator(self) -> nx.DiGraph:
-        """A(u); one stencil where A has constant coefficients."""
+    def stages(self) -> tuple[tuple[str, nx.DiGraph], ...]:
+        """The graph of A(u) as built and after every pass; one stencil where A has constant coefficients."""
         builder = Builder(self.axes)
         u = self.system.state(builder)
-        if self.stencil is not None:
-            return _optimised(
-                builder, builder.value(ops.Stencil(self.stencil, "A", self.system.parity), u.name, hint="v")
-            )
-        return _optimised(builder, self._operator(builder, u))
+        if self.stencil is None:
+            return optimise(builder.finish(self._operator(builder, u).name))
+        A = ops.Stencil(self.stencil, "A", self.system.parity)
+        return optimise(builder.finish(builder.add(A, u.name, hint="v")))
+
+    @property
+    def operator(self) -> nx.DiGraph:
+        """A(u)."""
+        return self.stages[-1][1]
 
     @cached_property
     def tangent(self) -> nx.DiGraph:
@@ -150,7 +161,7 @@ class Elliptic:
         u = self.system.state(builder)
         w = builder.value(ops.Input(self.direction, "state", self.system.parity), hint=self.direction)
         A = self._operator(builder, u)
-        return _optimised(builder, builder.named(linearise(builder, A.name, u.name, w.name, secant)))
+        return _optimised(builder, linearise(builder, A.name, u.name, w.name, secant))
 
     def _operator(self, builder: Builder, u: Any) -> Any:
         problem = replace(self.problem, pointwise=self.reaction)
@@ -165,19 +176,12 @@ class Elliptic:
             return None
         builder = Builder(self.axes)
         f = self.system.right_hand_side(builder)
-        return _optimised(builder, builder.named(self.system._pointwise(builder, self.source, f.data, {}, "b")))
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What the symbols of A depend on."""
-        return self.problem.pde, self.grid, self.system.method, self.problem.boundary
+        return _optimised(builder, self.system._pointwise(builder, self.source, f.data, {}, "b"))
 
     def unbounded(self) -> Elliptic:
         """The same problem on periodic axes."""
-        return replace(self, system=self._space(replace(self.problem, boundary=_PERIODIC * len(self.axes))))
-
-    def _space(self, problem: Problem) -> SemiDiscrete:
-        return self.space.discretise(problem, Grid(centering=self.grid.centering))
+        problem = replace(self.problem, boundary=((Periodic(), Periodic()),) * len(self.axes))
+        return replace(self, system=self.space.discretise(problem, self.system.grid))
 
     # --- constant coefficients ------------------------------------------------------------------------------
 
@@ -204,7 +208,7 @@ class Elliptic:
 
     @cached_property
     def reach(self) -> tuple[tuple[int, ...], ...]:
-        """The offsets, in nodes, at which A'(u)w reads w: a hull in every axis, and whether it is a star."""
+        """The offsets, in nodes, at which A'(u)w reads w."""
         graph = self.operator if self.linear else self.secant
         start = self.direction if not self.linear else str(self.problem.unknown.func)
         reads: dict[str, set[tuple[int, ...]]] = {start: {(0,) * len(self.axes)}}
@@ -218,6 +222,11 @@ class Elliptic:
             reads[name] = moving
         (result,) = graph.graph["outputs"]
         return tuple(sorted(tuple(i // 2 for i in offset) for offset in reads[result]))
+
+    @property
+    def near(self) -> bool:
+        """Does every node couple with its next neighbours, diagonal ones included, alone?"""
+        return all(abs(i) <= 1 for j in self.reach for i in j)
 
     @property
     def star(self) -> bool:
@@ -240,7 +249,7 @@ class Elliptic:
     @cached_property
     def strengths(self) -> tuple[float, ...]:
         """How strongly A couples along each axis for h = 1: Σ|κ|·Σ|taps| of its flux terms."""
-        values = {p.name: p.value for p in self.problem.parameters} | {h.name: 1.0 for h in self.spacings}
+        values = self.values | {h.name: 1.0 for h in self.spacings}
         found = [0.0] * len(self.axes)
         for flux in self.system.fluxes:
             term = flux.term
@@ -258,20 +267,25 @@ class Elliptic:
 
     @cached_property
     def semi(self) -> tuple[tuple[int, ...], ...]:
-        """The axes that the first levels halve, one by one; after these all are halved."""
+        """The axes that the first levels halve; after these all are halved along which A couples."""
         h, levels = list(self.physical), list[tuple[int, ...]]()
         while True:
             strength = [s / step**self.order for s, step in zip(self.strengths, h, strict=True)]
             chosen = tuple(a for a, s in enumerate(strength) if s > max(strength) / 2**self.order * 1.5)
-            if len(chosen) == len(h) or len(levels) > 40:
+            if chosen == self.coupled:
                 return tuple(levels)
             levels.append(chosen)
             for a in chosen:
                 h[a] *= 2
 
+    @property
+    def coupled(self) -> tuple[int, ...]:
+        """The axes along which A has derivatives."""
+        return tuple(a for a, s in enumerate(self.strengths) if s)
+
     def halved(self, level: int) -> tuple[int, ...]:
         """The axes along which level + 1 has twice the spacing of `level`."""
-        return self.semi[level] if level < len(self.semi) else tuple(range(len(self.axes)))
+        return self.semi[level] if level < len(self.semi) else self.coupled
 
     def shapes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
         """The grids from the finest to the coarsest. Raises `DiscretisationError` if there are fewer than asked."""
@@ -316,10 +330,6 @@ class ImplicitStep(Elliptic):
         return name
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        return (*super().key, self.steps, self.tau)
-
-    @property
     def scalars(self) -> tuple[sp.Symbol, ...]:
         return (*self.problem.parameters, TAU)
 
@@ -332,6 +342,10 @@ class ImplicitStep(Elliptic):
         return (self.right, self.lagged, *super().names)
 
     @property
+    def linear(self) -> bool:
+        return True
+
+    @property
     def singular(self) -> bool:
         return False
 
@@ -340,7 +354,7 @@ class ImplicitStep(Elliptic):
         return None
 
     @cached_property
-    def operator(self) -> nx.DiGraph:
+    def stages(self) -> tuple[tuple[str, nx.DiGraph], ...]:
         builder = Builder(self.axes)
         u = self.system.state(builder)
         new = self.steps.step(self.system.right_hand_side(builder), u, TAU)
@@ -360,23 +374,13 @@ class ImplicitStep(Elliptic):
             graph.nodes[name].update(op=op, hint=op.name)
         builder.finish(tangent)
         kept = rebuild(graph, visit, keep=lambda name, op: name in needed)
-        return optimise(kept)[-1][1]
+        return optimise(kept)
 
     @cached_property
     def right_hand_side(self) -> nx.DiGraph:
         builder = Builder(self.axes)
         b = builder.value(ops.Input(self.right, "data", tuple((1, 1) for _ in self.axes)), hint=self.right)
         return builder.finish(b.name)
-
-
-def implicit_step(
-    problem: Problem, grid: Grid, space: Space, scheme: Any, cycles: Multigrid, tau: float
-) -> ImplicitStep:
-    """The system that `scheme` solves in every step, for the cycles that solve it."""
-    found = elliptic(problem, grid, space, cycles, check=False)
-    step = ImplicitStep(found.system, grid, space, cycles, True, found.kinds, scheme, tau)
-    _check(step)
-    return step
 
 
 def half(kind: str, n: int) -> int:
@@ -387,17 +391,27 @@ def half(kind: str, n: int) -> int:
 DELTA = {"cells": 1.0, "nodes": 2.0, "mixed": 1.5, "periodic": 1.0}
 
 
-def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid, check: bool = True) -> Elliptic:
-    """The problem on axes of spacing one, with the spacings as symbols.
+def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid) -> Elliptic:
+    """A steady problem for multigrid.
 
-    Raises `UnsupportedTermError` for transport, and `SchemeError` for what the smoother or the coarse operator cannot
-    serve.
+    Raises `UnsupportedTermError` for transport and for what makes it singular in ways not provided for, and
+    `SchemeError` for what the smoother or the coarse operator cannot serve.
     """
+    return _checked(Elliptic(_scaled(problem, grid, space), grid, space, scheme))
+
+
+def implicit_step(
+    problem: Problem, grid: Grid, space: Space, scheme: Any, cycles: Multigrid, tau: float
+) -> ImplicitStep:
+    """The system that `scheme` solves in every step, for the cycles that solve it; raises like `elliptic`."""
+    return _checked(ImplicitStep(_scaled(problem, grid, space), grid, space, cycles, scheme, tau))
+
+
+def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
+    """The problem on axes of spacing one, with the spacings as symbols."""
     if problem.transport:
-        raise UnsupportedTermError("a first derivative in a steady problem is not supported yet; only fluxes are")
-    names = tuple(str(x) for x in problem.coordinates)
-    grid.spacings(len(names))
-    powers = [Spacing(name) for name in names]
+        raise UnsupportedTermError("a first derivative under multigrid is not supported yet; only fluxes are")
+    powers = [Spacing(str(x)) for x in problem.coordinates]
 
     def scaled(operator: Operator) -> Operator:
         return tuple((m, a * sp.Mul(*(h**-n for h, n in zip(powers, m, strict=True)))) for m, a in operator)
@@ -406,17 +420,13 @@ def elliptic(problem: Problem, grid: Grid, space: Space, scheme: Multigrid, chec
         replace(term, operator=scaled(term.operator), slots=tuple((s, scaled(o)) for s, o in term.slots))
         for term in problem.fluxes
     )
-    unit = replace(problem, fluxes=fluxes)
-    system = space.discretise(unit, Grid(centering=grid.centering))
-    linear = _linear(problem)
-    kinds = tuple(_kind(axis) for axis in system.axes)
-    found = Elliptic(system, grid, space, scheme, linear, kinds)
-    if check:
-        _check(found)
-    return found
+    return space.discretise(replace(problem, fluxes=fluxes), Grid(centering=grid.centering))
 
 
-def _check(found: Elliptic) -> None:
+E = TypeVar("E", bound=Elliptic)
+
+
+def _checked(found: E) -> E:
     """Refuse what the smoother or the coarse operator cannot serve."""
     scheme, kinds = found.scheme, found.kinds
     weights = {flux.weight for flux in found.problem.fluxes} - {sp.S.One}
@@ -445,6 +455,12 @@ def _check(found: Elliptic) -> None:
             raise SchemeError(f"Multigrid({name}={value!r}) is for axes of cells, and there is none; use {plain!r}")
     if scheme.coarse == "galerkin" and not found.linear:
         raise SchemeError("Multigrid(coarse='galerkin'): R A P is for a linear A; use coarse='rediscretised'")
+    if scheme.coarse == "galerkin" and (not found.near or set(kinds) - {"nodes", "periodic"}):
+        raise SchemeError(
+            f"Multigrid(coarse='galerkin') is for operators of next neighbours and walls on nodes, and the axes here "
+            f"are {', '.join(kinds)}; use coarse='rediscretised', or Dirichlet on a vertex-centred grid"
+        )
+    return found
 
 
 def _kind(axis: Axis) -> str:
@@ -454,12 +470,5 @@ def _kind(axis: Axis) -> str:
     return {"face": "cells", "node": "nodes"}[planes.pop()] if len(planes) == 1 else "mixed"
 
 
-def _linear(problem: Problem) -> bool:
-    u = problem.unknown
-    reaction = sp.Add(*(p for p in sp.Add.make_args(sp.expand(problem.pointwise)) if p.has(u)))
-    slope = sp.diff(reaction, u)
-    return all(flux.linear for flux in problem.fluxes) and not slope.has(u) and sp.expand(reaction - slope * u) == 0
-
-
-def _optimised(builder: Builder, output: Any) -> nx.DiGraph:
-    return optimise(builder.finish(output.name))[-1][1]
+def _optimised(builder: Builder, output: str) -> nx.DiGraph:
+    return optimise(builder.finish(output))[-1][1]

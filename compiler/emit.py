@@ -62,8 +62,8 @@ class Network:
     energy: nx.DiGraph | None
     report: Report
     plan: Plan | None
-    cycles: str | None
-    """The source of the U-net that solves the steps, if multigrid does."""
+    cycles: tuple[list[str], str] | None
+    """The imports and the code of the U-net that solves the steps, if multigrid does."""
     training: Training
     name: str
     version: str
@@ -173,15 +173,8 @@ class _Emitter:
     # --- header and certificate ---------------------------------------------------------------------------
 
     def _header(self) -> list[tuple[str, str]]:
-        axes = tuple(a.name for a in self.axes)
-        rows = [("PDE", notation.show_equation(self.problem))]
-        for flux in self.system.fluxes:
-            g = flux.term.diffusivity
-            if g is not None and not flux.term.linear:
-                shown = notation.show_term(g, flux.term.slots, axes, str(self.problem.unknown.func))
-                rows.append(("diffusivity", f"g = {shown}"))
+        rows = equation_rows(self.system)
         rows += [
-            ("boundary", notation.show_boundary(self.problem)),
             (
                 "grid",
                 "h = "
@@ -225,17 +218,8 @@ class _Emitter:
         return f"{kappa}{K}* {inner}"
 
     def _certificate(self) -> dict[str, Any]:
-        governing = self.report[self.report.governing]
-        return {
-            "notion": governing.notion,
-            "status": governing.status,
-            "norm": governing.norm,
-            "formula": governing.formula,
-            "assumptions": list(governing.assumptions),
-            "tau": self.report.tau,
-            "tau_max": governing.bound,
-            "notions": {r.notion: r.status for r in self.report},
-        }
+        bound = self.report[self.report.governing].bound
+        return {**self.report.certificate(), "tau": self.report.tau, "tau_max": bound}
 
     def _certificate_lines(self) -> list[str]:
         """A step within its bound is what the proof needs; rounding may add one unit in the last place."""
@@ -388,9 +372,8 @@ class _Emitter:
             blocks.append(check)
         for p in sorted(self.training.parameters, key=str):
             local = self.scalars[p]
-            attribute, value = (f"log_{p.name}", f"{local}.log()") if p.is_positive else (f"raw_{p.name}", local)
-            fill = call(f"{local} = torch.full", [self._shape(attribute), literal(p.value), *kind], LINE - 8)
-            blocks.append([*fill, f"self.{attribute} = nn.Parameter({value})"])
+            fill = call(f"{local} = torch.full", [self._shape(weight_name(p)), literal(p.value), *kind], LINE - 8)
+            blocks.append([*fill, weight_line(p, local)])
         if self.training.tau:
             bound = None if self.unlimited else self._initial_bound()
             if bound is None:
@@ -428,12 +411,10 @@ class _Emitter:
             methods.append({"name": name, "arguments": "self, k: int", "returns": "Tensor", "doc": doc, "lines": lines})
 
         for p in sorted(self.training.parameters, key=str):
-            reach = max(20, math.ceil(abs(math.log(p.value))) + 5) if p.is_positive else 0
-            positive = self._at_step(f"log_{p.name}") + f".clamp(-{reach}, {reach}).exp()"
             doc = f"{notation.show(p)} of step k" + (
                 ", positive and finite for every weight." if p.is_positive else "."
             )
-            add(f"get_{p.name}", doc, f"return {positive if p.is_positive else self._at_step(f'raw_{p.name}')}")
+            add(f"get_{p.name}", doc, f"return {value_code(p, self._at_step(weight_name(p)))}")
         for label, K in self.learned.items():
             total = " + ".join(f"{o.l1} * w[{i}].abs()" for i, o in enumerate(K.orbits()))
             lines = [f"w = {self._at_step(label)}", *assign("bound", total, LINE - 8), "return bound**2"]
@@ -692,8 +673,8 @@ class _Emitter:
     def _solver(self) -> dict[str, Any]:
         """What the templates of the recurrence need."""
         if self.network.cycles:
-            imports, code = embedded(self.network.cycles)
-            return {"solver": None, "solvers": code + "\n\n", "warns": False, "imports": imports}
+            imports, code = self.network.cycles
+            return {"solver": None, "solvers": code, "warns": False, "imports": imports}
         if self.plan is None:
             return {"solver": None, "solvers": "", "warns": False, "imports": []}
         p, solver = self.plan, self.plan.solver
@@ -796,11 +777,33 @@ class _Emitter:
 # --- text ---------------------------------------------------------------------------------------------------
 
 
-def embedded(source: str) -> tuple[list[str], str]:
-    """The imports and the code of an emitted U-net, to stand in the module of a time scheme."""
-    head, rest = source.split('"""\n', 1)[1].split("__all__ = ", 1)
-    wanted = [line for line in head.splitlines() if line and "torch" not in line.split(" import ")[0]]
-    return wanted, rest[rest.index("class ConvergenceError") :].rstrip("\n")
+def equation_rows(system: SemiDiscrete) -> list[tuple[str, str]]:
+    """The header's rows on the equation itself, each once."""
+    axes, unknown = tuple(a.name for a in system.axes), str(system.problem.unknown.func)
+    rows = [("PDE", notation.show_equation(system.problem))]
+    for flux in system.fluxes:
+        g = flux.term.diffusivity
+        if g is not None and not flux.term.linear:
+            rows.append(("diffusivity", f"g = {notation.show_term(g, flux.term.slots, axes, unknown)}"))
+    return [*dict.fromkeys(rows), ("boundary", notation.show_boundary(system.problem))]
+
+
+def weight_name(p: Parameter) -> str:
+    """The attribute that holds the weight of a trained parameter: its logarithm where the parameter is positive."""
+    return f"log_{p.name}" if p.is_positive else f"raw_{p.name}"
+
+
+def weight_line(p: Parameter, start: str) -> str:
+    """The weight, for a parameter that starts at the value of a variable."""
+    return f"self.{weight_name(p)} = nn.Parameter({start}{'.log()' if p.is_positive else ''})"
+
+
+def value_code(p: Parameter, weight: str) -> str:
+    """The parameter that a weight means: positive and finite for every weight, if the parameter is positive."""
+    if not p.is_positive:
+        return weight
+    reach = max(20, math.ceil(abs(math.log(p.value))) + 5)
+    return f"{weight}.clamp(-{reach}, {reach}).exp()"
 
 
 def tidy(text: str) -> str:

@@ -12,9 +12,8 @@ smoothers and transfers around them are in templates/torch/multigrid.py.j2. How 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -23,15 +22,25 @@ import sympy as sp
 from ..templates import environment
 from . import notation
 from .cycle_reference import NEWTON
+from .cycle_report import CycleReport, CycleTraining
 from .elliptic import COARSEST, DELTA, Elliptic, ImplicitStep
-from .emit import data_checks, literal_of, ring_lines, signature, tidy
+from .emit import (
+    data_checks,
+    equation_rows,
+    literal_of,
+    ring_lines,
+    signature,
+    tidy,
+    value_code,
+    weight_line,
+    weight_name,
+)
 from .errors import DeclarationError
-from .fields import Parameter
 from .grid import Parity, Side
 from .layout import plan, slices
-from .local_fourier import interval, semi_iterative
+from .local_fourier import interval, relaxation
 from .printing import literal, torch_code
-from .schemes.multigrid import SMOOTHERS
+from .schemes.multigrid import BELOW, SMOOTHERS
 from .statements import LINE, Body, Vocabulary, assign, call
 
 ADJOINT = 200
@@ -50,23 +59,21 @@ _LOCALS = frozenset(
 """What else a parameter cannot be called inside a level."""
 
 
-@dataclass(frozen=True)
-class CycleTraining:
-    """What becomes a weight: parameters of the PDE, and the "smoother", the "transfer" stencils and the "coarse" gain
-    of every level, shared by all or one set each."""
-
-    parameters: frozenset[Parameter] = frozenset()
-    words: frozenset[str] = frozenset()
-    shared: bool = False
-
-
-def emit_cycle(problem: Elliptic, training: CycleTraining, report: Any, name: str, version: str) -> str:
+def emit_cycle(problem: Elliptic, training: CycleTraining, report: CycleReport, name: str, version: str) -> str:
     """The source of the U-net."""
     return _Emitter(problem, training, report, name, version).source()
 
 
+def embed_cycle(problem: ImplicitStep, name: str) -> tuple[list[str], str]:
+    """The imports and the code of the U-net that solves a step, to stand in the module of a time scheme."""
+    emitter = _Emitter(problem, CycleTraining(), None, name, "")
+    return emitter.imports, emitter.source()
+
+
 class _Emitter:
-    def __init__(self, problem: Elliptic, training: CycleTraining, report: Any, name: str, version: str) -> None:
+    def __init__(
+        self, problem: Elliptic, training: CycleTraining, report: CycleReport | None, name: str, version: str
+    ) -> None:
         self.elliptic, self.training, self.report = problem, training, report
         self.name, self.version = name, version
         self.scheme, self.problem, self.axes = problem.scheme, problem.problem, problem.axes
@@ -95,10 +102,12 @@ class _Emitter:
             for value, ring in plan(graph).rings.items():
                 least[value] = tuple(map(max, zip(ring, least.get(value, ring), strict=True)))
         self.operator = Body(problem.operator, words, least, "Au")
-        self.derivatives = {
-            "secant": Body(problem.secant, words, least, "Aw"),
-            "tangent": Body(problem.tangent, words, least, "Aw"),
-        }
+        self.derivatives = {}
+        if not problem.linear:
+            self.derivatives = {
+                "tangent": Body(problem.tangent, words, least, "Aw"),
+                "secant": Body(problem.secant, words, least, "Aw"),
+            }
         self.source_body = None if problem.right_hand_side is None else Body(problem.right_hand_side, words, {}, "b")
         bodies = [self.operator] + ([] if self.source_body is None else [self.source_body])
         self.names = {n: next((b.names[n] for b in bodies if n in b.names), n) for n in problem.names}
@@ -116,8 +125,7 @@ class _Emitter:
     def form(self) -> str:
         if self.elliptic.stencil is not None and self.scheme.coarse != "galerkin":
             return "stencil"
-        near = all(abs(i) <= 1 for j in self.elliptic.reach for i in j)
-        return "taps" if self.elliptic.linear and near else "graph"
+        return "taps" if self.elliptic.linear and self.elliptic.near else "graph"
 
     @property
     def uniform(self) -> bool:
@@ -140,17 +148,23 @@ class _Emitter:
             return [[c] for c in corners]
         return [[c for c in corners if sum(c) % 2 == parity] for parity in (0, 1)]
 
+    @property
+    def imports(self) -> list[str]:
+        """From the standard library."""
+        product = [] if self.uniform else ["from itertools import product"]
+        return ["from functools import lru_cache", *product, "from typing import Any, NamedTuple"]
+
     # --- the source -------------------------------------------------------------------------------------------
 
     def source(self) -> str:
         s = self.scheme
         shape = ", ".join(["B", "1", *(a.name.upper() for a in self.axes)])
         names = list(self.names.values())
-        low, high = interval(self.elliptic, len(self.elliptic.semi))
         context = {
             "title": f"{self.name}: the U-net that multigrid is for this PDE.",
             "header": self._header(),
             "version": self.version,
+            "imports": self.imports,
             "name": self.name,
             "certificate": literal_of(self._certificate()),
             "shape": shape,
@@ -160,7 +174,6 @@ class _Emitter:
             "linear": self.elliptic.linear,
             "singular": self.elliptic.singular,
             "uniform": self.uniform,
-            "star": self.elliptic.star,
             "period": 1 + max(abs(i) for j in self.elliptic.reach for i in j),
             "galerkin": s.coarse == "galerkin",
             "scheme": s,
@@ -181,12 +194,10 @@ class _Emitter:
             "centre2": self._window((0,) * self.d, 2),
             "ring_lines": self._ring(),
             "interior": slices(tuple((-2 * w, 2 * w) for w in self.ring), ((0, 0),) * self.d, (0,) * self.d),
-            "ringed": self.ring,
             "omega": "smoother" in self.training.words,
             "transfer": "transfer" in self.training.words,
             "gain": "coarse" in self.training.words,
             "weights": self._level_weights(),
-            "per_level": bool(self.training.words) and not self.training.shared,
             "depth": DEPTH if self.training.words and not self.training.shared else 1,
             "parameters": self._parameters(),
             "scalar_items": [(p.name, self._scalar(p)) for p in sorted(self.elliptic.scalars, key=str)],
@@ -203,11 +214,9 @@ class _Emitter:
             "coarsest": COARSEST,
             "physical": _constant("SPACING", [literal(h) for h in self.elliptic.physical]),
             "semi": _tuple([_tuple(list(map(str, axes))) for axes in self.elliptic.semi]),
-            "all_axes": _tuple([str(a) for a in range(self.d)]),
-            "extrapolation": [literal(semi_iterative(s.smoother, k, low, high)[0]) for k in range(max(s.pre, s.post))],
-            "nonlinear": not self.elliptic.linear,
+            "all_axes": _tuple([str(a) for a in self.elliptic.coupled]),
+            "extrapolation": self._extrapolation(),
             "injects": not self.elliptic.linear or s.first == "full",
-            "bounded": any(getattr(f.func, "bounds", None) for f in self.problem.data),
             "source_lines": self._source_lines(),
             "relax_near": self._sum("near", "v", "near", 2, centre=not self.uniform),
             "residual_lines": self._sum("r", "u", "b", 1, centre=True),
@@ -229,43 +238,28 @@ class _Emitter:
 
     def _header(self) -> list[tuple[str, str]]:
         s = self.scheme
-        rows = [("PDE", notation.show_equation(self.problem))]
-        for flux in self.elliptic.system.fluxes:
-            g = flux.term.diffusivity
-            if g is not None and not flux.term.linear:
-                axes = tuple(a.name for a in self.axes)
-                shown = notation.show_term(g, flux.term.slots, axes, str(self.problem.unknown.func))
-                rows.append(("diffusivity", f"g = {shown}"))
+        rows = equation_rows(self.elliptic.system)
         spacing = ", ".join(f"{h:g}" for h in self.elliptic.physical)
         rows += [
-            ("boundary", notation.show_boundary(self.problem)),
             ("grid", f"h = {spacing}, {self.elliptic.grid.centering}-centred"),
             ("space", self.elliptic.system.method),
             ("cycle", f"{s.cycles} {s.cycle}({s.pre},{s.post})-cycles, {s.smoother} smoother"),
             ("scheme", "correction scheme, A is linear" if self.elliptic.linear else "full approximation scheme"),
             ("coarse grids", f"{s.coarse} A, {self.elliptic.restriction} restriction, {s.prolongation} prolongation"),
         ]
-        for result in () if self.report is None else self.report:
+        for result in self.report or ():
             rows.append((result.notion, f"{result.status}; {result.formula}"))
         trained = sorted(p.name for p in self.training.parameters) + sorted(self.training.words)
         sharing = "shared by all levels" if self.training.shared else f"one set for each of {DEPTH} levels"
         per = f" ({sharing})" if self.training.words else ""
         rows.append(("trained", ", ".join(trained) + per if trained else "nothing"))
-        return list(dict.fromkeys(rows))
+        return rows
 
     def _certificate(self) -> dict[str, Any]:
-        if self.report is None:
+        if self.report is None:  # the scheme around it has the certificate
             return {}
-        governing = self.report[self.report.governing]
-        return {
-            "notion": governing.notion,
-            "status": governing.status,
-            "norm": governing.norm,
-            "formula": governing.formula,
-            "assumptions": list(governing.assumptions),
-            "notions": {r.notion: r.status for r in self.report},
-            "factors": {k: float(f"{v:.4g}") for k, v in self.report.factors.items()},
-        }
+        factors = {k: float(f"{v:.4g}") for k, v in self.report.factors.items()}
+        return {**self.report.certificate(), "factors": factors}
 
     def _certificate_lines(self) -> list[str]:
         if not (self.training.words or self.training.parameters):
@@ -447,18 +441,20 @@ class _Emitter:
             for side, ghost, image in zip(axis.sides, (":1", "-1:"), ("1:2", "-2:-1"), strict=True):
                 if side.plane == "face":
                     lines.append(f"{at(ghost)} = {'-' if side.parity < 0 else ''}{at(image)}")
-        return [line.replace("u[..., :, ", "u[..., :, ") for line in lines]
+        return lines
 
     # --- weights ------------------------------------------------------------------------------------------------
 
     def _omega(self, level: int) -> float:
         """ω of the smoother on a level."""
-        low, high = interval(self.elliptic, level)
+        return 1.0 if self.scheme.smoother == "red-black" else relaxation(self.elliptic, level, 0)[1]
+
+    def _extrapolation(self) -> list[str]:
+        """a_k of every sweep; what differs from level to level is ω alone."""
         if self.scheme.smoother == "red-black":
-            return 1.0
-        if self.scheme.smoother == "jacobi" and self.scheme.damping != "auto":
-            return float(self.scheme.damping)
-        return 2 / (low + high)
+            return []
+        last, count = len(self.elliptic.semi), max(self.scheme.pre, self.scheme.post)
+        return [literal(relaxation(self.elliptic, last, k)[0]) for k in range(count)]
 
     def _damping_code(self) -> str:
         values = [literal(self._omega(level)) for level in range(len(self.elliptic.semi) + 1)]
@@ -495,9 +491,8 @@ class _Emitter:
         blocks = []
         for p in sorted(self.training.parameters, key=str):
             local = self.scalars[p]
-            attribute, value = (f"log_{p.name}", f"{local}.log()") if p.is_positive else (f"raw_{p.name}", local)
             fill = call(f"{local} = torch.tensor", [literal(p.value), "dtype=dtype", "device=device"], LINE - 8)
-            blocks.append([*fill, f"self.{attribute} = nn.Parameter({value})"])
+            blocks.append([*fill, weight_line(p, local)])
         return blocks
 
     def _scalar(self, p: sp.Symbol) -> str:
@@ -505,10 +500,7 @@ class _Emitter:
             return self.scalars[p]
         if p not in self.training.parameters:
             return literal(p.value)
-        if not p.is_positive:
-            return f"self.raw_{p.name}"
-        reach = max(20, math.ceil(abs(math.log(p.value))) + 5)
-        return f"self.log_{p.name}.clamp(-{reach}, {reach}).exp()"
+        return value_code(p, f"self.{weight_name(p)}")
 
     # --- forward and the recursion --------------------------------------------------------------------------------
 
@@ -520,9 +512,8 @@ class _Emitter:
 
     def _recursion(self) -> list[dict[str, Any]]:
         """One method for every kind of cycle that occurs: the scheme's `descend`, run on names."""
-        kinds = {"V": "V", "W": "W", "F": "FV"}[self.scheme.cycle]
         found = []
-        for kind in kinds:
+        for kind in dict.fromkeys(self.scheme.cycle + BELOW[self.scheme.cycle]):
             trace = _Trace(self)
             result = self.scheme.descend(trace, _Name("u"), _Name("b"), kind)
             found.append(
@@ -550,8 +541,8 @@ class _Trace:
     """A level on which `Multigrid.descend` writes down what it does."""
 
     def __init__(self, emitter: _Emitter) -> None:
-        self.emitter, self.lines = emitter, list[str]()
-        self.linear, self.pre = emitter.elliptic.linear, emitter.scheme.pre
+        self.lines = list[str]()
+        self.linear = emitter.elliptic.linear
         self.omega = "smoother" in emitter.training.words
         self.below = self
         self.sweeps = 0

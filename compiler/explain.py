@@ -21,11 +21,10 @@ def explain(name: str, system: SemiDiscrete, scheme: Scheme, plan: Plan | None) 
     if plan is not None:
         weights = "tied weights, input u^k, hidden state the iterate v"
         rows.append(("solve(residual, …)", f"the implicit equation by {plan.method}: {weights}"))
-    width = max(len(block) for block, _ in rows)
-    lines = [f"{block.ljust(width)}   {term}" for block, term in rows]
-    lines.insert(1, "-" * width + "   " + "-" * max(len(term) for _, term in rows))
     article = "an" if scheme.architecture.startswith("RNN") else "a"
-    return "\n".join([f"{name} is {article} {scheme.architecture}: {scheme.formula}", scheme.explain(), "", *lines])
+    return "\n".join(
+        [f"{name} is {article} {scheme.architecture}: {scheme.formula}", scheme.explain(), "", *_table(rows)]
+    )
 
 
 def explain_cycle(name: str, problem: Elliptic) -> str:
@@ -51,15 +50,16 @@ def explain_cycle(name: str, problem: Elliptic) -> str:
         ("extend", f"the boundary condition: {notation.show_boundary(problem.problem)}"),
     ]
     for flux in problem.system.fluxes:
-        plain = tuple((m, notation.unscaled(a)) for m, a in flux.term.operator)
-        rows.append(
-            (f"operator: {notation.show_operator(plain, names)}", "a derivative in A, at the spacing of the level")
-        )
-    width = max(len(block) for block, _ in rows)
-    lines = [f"{block.ljust(width)}   {term}" for block, term in dict.fromkeys(rows)]
-    lines.insert(1, "-" * width + "   " + "-" * max(len(term) for _, term in rows))
+        D = notation.show_operator(flux.term.operator, names)
+        rows.append((f"operator: {D}", "a derivative in A, at the spacing of the level"))
     kind = "correction scheme" if problem.linear else "full approximation scheme"
-    return "\n".join([f"{name} is a U-net: {scheme.formula} ({kind})", scheme.explain(), "", *lines])
+    return "\n".join([f"{name} is a U-net: {scheme.formula} ({kind})", scheme.explain(), "", *_table(rows)])
+
+
+def _table(rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(block) for block, _ in rows)
+    head, *lines = [f"{block.ljust(width)}   {term}" for block, term in dict.fromkeys(rows)]
+    return [head, "-" * width + "   " + "-" * max(len(term) for _, term in rows), *lines]
 
 
 def _skips(system: SemiDiscrete, scheme: Scheme) -> list[tuple[str, str]]:

@@ -111,7 +111,9 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
                 "solver=Multigrid(…) solves one linear system per step, and this is a nonlinear one or one of several; "
                 "use SemiImplicit, whose systems are linear, or solver='newton-krylov'"
             )
-        return Plan(solver, method, "cg", None, None, 1.0, R.high, 0, 0)
+        return Plan(
+            solver, method, inner="cg", secant=None, dims=None, damping=1.0, gain=R.high, unrolled=0, unrolled_inner=0
+        )
     _check(method, R)
     damping = _damping(solver, method, R)
     secants = method == "newton-krylov" and all(len(node["args"]) > 5 for node in solves.values())

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .elliptic import Elliptic
+from .errors import SchemeError
 from .graph import run
 from .ops import Context
 
@@ -42,22 +43,34 @@ def factors(problem: Elliptic, level: int = 0) -> tuple[float, float]:
 
 def interval(problem: Elliptic, level: int) -> tuple[float, float]:
     """(low, high): the part of the spectrum of D⁻¹A on a level that its smoother must damp."""
-    return _interval(problem.key, problem, min(level, len(problem.semi)))
+    return _interval(problem, min(level, len(problem.semi)))
 
 
-def semi_iterative(smoother: str, k: int, low: float, high: float) -> tuple[float, float]:
-    """a_k and ω of  u_{k+1} = a_k (u_k + ω D⁻¹(b − A u_k)) + (1 − a_k) u_{k−1},  ω = 2/(low + high).
+def relaxation(problem: Elliptic, level: int, k: int) -> tuple[float, float]:
+    """a_k and ω of sweep k of  u_{k+1} = a_k (u_k + ω D⁻¹(b − A u_k)) + (1 − a_k) u_{k−1},  ω = 2/(low + high).
 
-    Chebyshev: a_0 = 1, a_1 = 2/(2 − σ²), a_{k+1} = 1/(1 − σ²a_k/4), σ = (high − low)/(high + low)
-    (Golub, Varga, Numer. Math. 3 (1961) 147–156, doi:10.1007/BF01386013). FSI: a_k = (4k + 2)/(2k + 3).
+    Jacobi: a_k = 1. FSI: a_k = (4k + 2)/(2k + 3). Chebyshev: a_0 = 1, a_1 = 2/(2 − σ²), a_{k+1} = 1/(1 − σ²a_k/4),
+    σ = (high − low)/(high + low) (Golub, Varga, Numer. Math. 3 (1961) 147–156, doi:10.1007/BF01386013).
     """
-    if smoother == "fsi":
-        return (4 * k + 2) / (2 * k + 3), 2 / (low + high)
-    sigma2 = ((high - low) / (high + low)) ** 2
-    a = 1.0
+    scheme, (low, high) = problem.scheme, interval(problem, level)
+    omega = 2 / (low + high) if scheme.damping == "auto" else float(scheme.damping)
+    if scheme.smoother == "jacobi":
+        return 1.0, omega
+    if scheme.smoother == "fsi":
+        return (4 * k + 2) / (2 * k + 3), omega
+    sigma2, a = ((high - low) / (high + low)) ** 2, 1.0
     for i in range(k):
         a = 2 / (2 - sigma2) if i == 0 else 1 / (1 - sigma2 * a / 4)
-    return a, 2 / (low + high)
+    return a, omega
+
+
+def semi_iterate(level: Any, index: int, u: Any, b: Any, sweeps: int) -> Any:
+    """Sweeps of any smoother but red–black on a level that has `operator` and `diagonal`."""
+    old = u
+    for k in range(sweeps):
+        a, omega = relaxation(level.problem, index, k)
+        u, old = a * (u + omega * (b - level.operator(u)) / level.diagonal(u)) + (1 - a) * old, u
+    return u
 
 
 class Harmonics:
@@ -94,24 +107,16 @@ class Harmonics:
         return self.symbol[:, :, None] * u
 
     def smooth(self, u: Any, b: Any, sweeps: int) -> Any:
-        D, smoother = self.centre, self.scheme.smoother
-        if smoother == "red-black":
-            for _ in range(sweeps):
-                for sign in (1, -1):
-                    r = (b - self.operator(u)) / D
-                    u = u + (r + sign * r[:, ::-1]) / 2  # reversing the order of α is α + (1, …, 1)
-            return u
-        low, high = interval(self.problem, self.level)
-        if smoother == "jacobi":
-            omega = 2 / (low + high) if self.scheme.damping == "auto" else float(self.scheme.damping)
-            for _ in range(sweeps):
-                u = u + omega * (b - self.operator(u)) / D
-            return u
-        old = u
-        for k in range(sweeps):
-            a, omega = semi_iterative(smoother, k, low, high)
-            u, old = a * (u + omega * (b - self.operator(u)) / D) + (1 - a) * old, u
+        if self.scheme.smoother != "red-black":
+            return semi_iterate(self, self.level, u, b, sweeps)
+        for _ in range(sweeps):
+            for sign in (1, -1):
+                r = (b - self.operator(u)) / self.diagonal(u)
+                u = u + (r + sign * r[:, ::-1]) / 2  # reversing the order of α is α + (1, …, 1)
         return u
+
+    def diagonal(self, u: Any) -> float:
+        return self.centre
 
     def inject(self, u: Any) -> Any:
         return np.zeros((len(u), len(self.kept), u.shape[2]), complex)
@@ -175,7 +180,7 @@ def spacing_of(problem: Elliptic, level: int) -> tuple[float, ...]:
 
 def symbol(problem: Elliptic, spacing: Sequence[float], theta: np.ndarray) -> tuple[np.ndarray, float]:
     """Â(θ), and the tap at the centre: of A frozen at u = 0, data in the middle of their bounds or one."""
-    taps = _taps(problem.key, problem, tuple(spacing))
+    taps = _taps(problem, tuple(spacing))
     total = np.zeros(theta.shape[:-1], complex)
     for offset, weight in taps.items():
         total = total + weight * np.exp(1j * (theta @ np.array(offset)))
@@ -184,7 +189,7 @@ def symbol(problem: Elliptic, spacing: Sequence[float], theta: np.ndarray) -> tu
 
 
 @lru_cache(maxsize=256)
-def _taps(key: Any, problem: Elliptic, spacing: tuple[float, ...]) -> Mapping[tuple[int, ...], float]:
+def _taps(problem: Elliptic, spacing: tuple[float, ...]) -> Mapping[tuple[int, ...], float]:
     """The response of the frozen operator to a single node, on a periodic grid."""
     d = len(spacing)
     free = problem.unbounded()
@@ -193,8 +198,7 @@ def _taps(key: Any, problem: Elliptic, spacing: tuple[float, ...]) -> Mapping[tu
     shape, middle = (n,) * d, (n // 2,) * d
     delta = np.zeros((1, 1, *shape))
     delta[(0, 0, *middle)] = 1.0
-    values = {**problem.values}
-    values |= {h.name: s for h, s in zip(problem.spacings, spacing, strict=True)}
+    values = problem.values | {h.name: s for h, s in zip(problem.spacings, spacing, strict=True)}
     inputs = dict.fromkeys(problem.names, 0 * delta)
     inputs |= {str(f.func): np.full(delta.shape, _middle(f)) for f in problem.problem.data}
     name = str(problem.problem.unknown.func)
@@ -212,14 +216,20 @@ def _middle(f: Any) -> float:
 
 
 @lru_cache(maxsize=256)
-def _interval(key: Any, problem: Elliptic, level: int) -> tuple[float, float]:
+def _interval(problem: Elliptic, level: int) -> tuple[float, float]:
     d, halved = len(problem.axes), problem.halved(level)
     line = np.linspace(-np.pi, np.pi, {1: 257, 2: 65, 3: 33}[d])
     theta = np.stack(np.meshgrid(*[line] * d, indexing="ij"), -1).reshape(-1, d)
     values, centre = symbol(problem, spacing_of(problem, level), theta)
     high = (abs(theta[:, list(halved)]) >= np.pi / 2 - 1e-12).any(1)
     spectrum = values.real / centre
-    return max(float(spectrum[high].min()), 1e-3), float(spectrum.max())
+    low = float(spectrum[high].min())
+    if not low > 0:
+        raise SchemeError(
+            f"smoother={problem.scheme.smoother!r} needs D⁻¹A to be positive at high frequencies, and it reaches down "
+            f"to {low:.3g} there: a reaction of the wrong sign, or missing bounds of data; use smoother='red-black'"
+        )
+    return low, float(spectrum.max())
 
 
 def _radius(matrices: np.ndarray) -> float:

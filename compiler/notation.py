@@ -75,16 +75,12 @@ def show_term(e: sp.Expr, slots: tuple[tuple[sp.Symbol, Operator], ...], axes: t
     return show(e.xreplace(named))
 
 
-def unscaled(e: sp.Expr) -> sp.Expr:
-    """A coefficient without the powers of spacings it carries on the levels of a multigrid method."""
-    return e.xreplace({s: sp.S.One for s in e.free_symbols if isinstance(s, Spacing)})
-
-
 def show_operator(operator: Operator, axes: tuple[str, ...]) -> str:
-    """D as ∂x, ∂xx + ∂yy, α·∂x + ∂xx."""
+    """D as ∂x, ∂xx + ∂yy, α·∂x + ∂xx, without the spacings its coefficients carry under multigrid."""
     parts = []
     for orders, coefficient in operator:
         along = "".join(a * m for a, m in zip(axes, orders, strict=True))
+        coefficient = coefficient.xreplace({h: 1 for h in coefficient.free_symbols if isinstance(h, Spacing)})
         factor = "" if coefficient == 1 else f"{show(coefficient)}·"
         parts.append(f"{factor}∂{along}" if along else show(coefficient))
     return " + ".join(parts)

@@ -127,12 +127,13 @@ def canonical(pde: PDE) -> Problem:
     _check_symbols(equation, coordinates)
     _check_names(equation, coordinates)
     time_order, right = _solve_for_time(equation, u)
-    if time_order == 0:
-        right = _dissipative(right, u, coordinates)
     collector = _Collector(u, coordinates)
     for term in sp.Add.make_args(right):
         collector.add(sp.S.One, (0,) * len(coordinates), term, term)
     fluxes, transport, pointwise = collector.finish()
+    if time_order == 0 and _sign(equation, fluxes) < 0:  # the sign of a diffusion, in which κ > 0
+        fluxes = tuple(replace(f, kappa=-f.kappa) for f in fluxes)
+        transport, pointwise = tuple((axis, -v) for axis, v in transport), -pointwise
     weighted = next((f for f in fluxes if f.weight != 1), None)
     if weighted is not None and time_order:
         raise UnsupportedTermError(
@@ -250,7 +251,9 @@ class _Collector:
 
     def _linear(self, c: sp.Expr, m: Order, quoted: sp.Expr) -> None:
         """c ∂_a u is transport with the speed −c, and c ∂^{2k} u = −κ D*D u with D = ∂^k."""
-        if sum(m) == 1 and self.weight == 1:
+        if sum(m) == 1:
+            if self.weight != 1:
+                raise UnsupportedTermError(f"{quoted}: transport of varying speed is not supported yet")
             self.speeds[m.index(1)] = self.speeds.get(m.index(1), sp.S.Zero) - c
             return
         if any(n % 2 for n in m):
@@ -402,24 +405,18 @@ def _solve_for_time(equation: sp.Eq, u: Unknown) -> tuple[int, sp.Expr]:
     return int(highest.derivative_count), right
 
 
-def _dissipative(right: sp.Expr, u: Unknown, coordinates: tuple[sp.Symbol, ...]) -> sp.Expr:
-    """The sign of a steady equation with which its fluxes have κ > 0, as those of a diffusion do."""
-    collector = _Collector(u, coordinates)
-    for term in sp.Add.make_args(right):
-        collector.add(sp.S.One, (0,) * len(coordinates), term, term)
-    fluxes, _, _ = collector.finish()
-    values = {p: sp.Float(p.value) for p in right.free_symbols if isinstance(p, Parameter)}
-    signs = {sp.sign(f.kappa.xreplace(values)) for f in fluxes}
+def _sign(equation: sp.Eq, fluxes: Sequence[FluxTerm]) -> int:
+    """The one sign that κ has in all the fluxes of a steady problem, at the initial values of the parameters."""
+    values = {p: sp.Float(p.value) for f in fluxes for p in f.kappa.free_symbols}
+    signs = {int(sp.sign(f.kappa.xreplace(values))) for f in fluxes}
     if not signs:
-        raise UnsupportedTermError(f"{right} = 0 has no flux term −D*Φ(D {u.func}): nothing that smooths")
-    if signs == {-1}:
-        return sp.Add(*(-term for term in sp.Add.make_args(right)))
-    if signs != {1}:
+        raise UnsupportedTermError(f"{equation} has no flux term −D*Φ(D u): nothing that smooths")
+    if len(signs) > 1 or 0 in signs:
         raise UnsupportedTermError(
-            f"the fluxes of {right} = 0 have coefficients of both signs, so that it is not elliptic; steady problems "
-            f"need one sign"
+            f"the fluxes of {equation} have coefficients of both signs, or none, so that it is not elliptic; steady "
+            f"problems need one sign"
         )
-    return right
+    return signs.pop()
 
 
 def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:

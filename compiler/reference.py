@@ -16,6 +16,7 @@ from .errors import DataError
 from .graph import run
 from .grid import Axis
 from .ops import Context
+from .problem import Problem
 from .schemes import Scheme
 
 
@@ -87,19 +88,8 @@ class Reference:
         return self._graphs[part, frozen]
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        wanted = [str(f.func) for f in self.system.problem.data]
-        if sorted(data) != sorted(wanted):
-            raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(wanted)}")
-        found = {}
-        for name, value in data.items():
-            array = real(value, f"data {name!r}")
-            if array.ndim != len(shape) or array.shape[0] not in (1, shape[0]) or array.shape[1:] != (1, *shape[2:]):
-                raise DataError(f"data {name!r} has shape {array.shape}; expected ({shape[0]} or 1, 1, *{shape[2:]})")
-            bounds = next(getattr(f.func, "bounds", None) for f in self.system.problem.data if str(f.func) == name)
-            if bounds is not None and not ((bounds[0] <= array) & (array <= bounds[1])).all():
-                raise DataError(f"data {name!r} leaves its declared bounds {bounds}")
-            found[name] = closed(self.system.axes, array, odd=False)
-        return found
+        given = checked(self.system.problem, data, shape)
+        return {name: closed(self.system.axes, array, odd=False) for name, array in given.items()}
 
 
 class _RightHandSide:
@@ -125,6 +115,21 @@ class _RightHandSide:
             _RightHandSide(self.reference, self.context, self.data, self.mask, part)
             for part in range(len(self.reference.system.axes))
         ]
+
+
+def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The data fields of the problem as arrays that fit u of the given shape, within their declared bounds."""
+    bounds = {str(f.func): getattr(f.func, "bounds", None) for f in problem.data}
+    if sorted(data) != sorted(bounds):
+        raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(bounds)}")
+    found = {name: real(value, f"data {name!r}") for name, value in data.items()}
+    for name, array in found.items():
+        if array.ndim != len(shape) or array.shape[0] not in (1, shape[0]) or array.shape[1:] != (1, *shape[2:]):
+            raise DataError(f"data {name!r} has shape {array.shape}; expected ({shape[0]} or 1, 1, *{shape[2:]})")
+        limits = bounds[name]
+        if limits is not None and not ((limits[0] <= array) & (array <= limits[1])).all():
+            raise DataError(f"data {name!r} leaves its declared bounds {limits}")
+    return found
 
 
 def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool) -> np.ndarray:

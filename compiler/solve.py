@@ -33,8 +33,6 @@ METHODS = {
 }
 GRADIENTS = ("implicit", "unrolled", "checkpoint")
 FAILURES = ("error", "warn", "accept")
-CYCLES: list[type] = []
-"""What makes the cycles of "multigrid" from a table of keywords: `Multigrid` puts itself here."""
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 1e-2}
 """Default relative residuals by dtype."""
 
@@ -68,8 +66,6 @@ class Solver:
         for name, valid in (("method", METHODS), ("gradient", GRADIENTS), ("on_failure", FAILURES)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in valid:
                 raise SchemeError(f"Solver({name}={getattr(self, name)!r}): {suggest(str(getattr(self, name)), valid)}")
-        if isinstance(self.cycles, dict):
-            object.__setattr__(self, "cycles", CYCLES[0](**self.cycles))
         if (self.method == "multigrid") != hasattr(self.cycles, "descend"):
             raise SchemeError(
                 f"Solver({self.method!r}, cycles={self.cycles!r}): multigrid is asked for by solver=loom.Multigrid(…)"
@@ -91,6 +87,14 @@ class Solver:
         if not good and not (isinstance(self.damping, str) and self.damping == "auto"):
             raise SchemeError(f"Solver(damping={self.damping!r}): give a number in (0, 1], or 'auto'")
 
+        ignored = [
+            f.name for f in fields(self) if getattr(self, f.name) != f.default and f.name not in ("method", "cycles")
+        ]
+        if self.method == "multigrid" and ignored:
+            raise SchemeError(
+                f"Solver('multigrid', {ignored[0]}={getattr(self, ignored[0])!r}): the cycles have options of their "
+                "own; give them to Multigrid(…)"
+            )
         for name, methods in (("damping", ("damped", "anderson")), ("memory", ("anderson",))):
             if getattr(self, name) != getattr(type(self), name) and self.method not in methods:
                 raise SchemeError(
@@ -108,7 +112,7 @@ class Solver:
     def exact(self) -> bool:
         """Is a solve that does not converge an error?"""
         if self.cycles is not None:
-            return self.cycles.tol is not None and self.cycles.on_divergence == "error"
+            return bool(self.cycles.exact)
         return self.on_failure == "error" and self.iterations is None
 
     @classmethod
@@ -126,10 +130,9 @@ class Solver:
 
     def table(self) -> dict[str, Any]:
         """The keywords that differ from the defaults, as they stand in TOML."""
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         if self.cycles is not None:
-            options = {f.name: getattr(self.cycles, f.name) for f in fields(self.cycles)}
-            changed["cycles"] = {k: v for k, v in options.items() if v is not None}
+            return {"name": self.cycles.name, **self.cycles.table()}
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return changed or {"method": self.method}
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sympy as sp
@@ -118,22 +118,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Report:
-    """All results, iterable; `tau_max` is the bound of the governing notion, `tau` the step in use."""
+class Results:
+    """Results by notion, iterable; one of them governs, and is warned of where it is not proved."""
 
     results: tuple[Result, ...]
     governing: str
-    tau: float
-    claim: Claim
-    """The governing one: its `rate` is a function of what is trained."""
-    relaxation: sp.Expr | None
-    """The scheme's relaxation coefficient, a number or a part of ρ."""
-    own: Mapping[str, float]
-    """The value of the relaxation coefficient at the initial weights, by its name; empty without one."""
-    operator: Operator
-    claims: Mapping[str, Claim]
-    """What is proved, or governs, by notion."""
-    warnings: tuple[str, ...] = ()
+
+    column: ClassVar[str] = "tau bound"
+    digits: ClassVar[int] = 6
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
@@ -144,27 +136,70 @@ class Report:
                 return result
         raise SchemeError(f"no result for {notion!r}: {suggest(notion, [r.notion for r in self.results])}")
 
+    def certificate(self) -> dict[str, Any]:
+        """What an emitted module says of itself."""
+        governing = self[self.governing]
+        return {
+            "notion": governing.notion,
+            "status": governing.status,
+            "norm": governing.norm,
+            "formula": governing.formula,
+            "assumptions": list(governing.assumptions),
+            "notions": {r.notion: r.status for r in self},
+        }
+
     @property
-    def tau_max(self) -> float | None:
-        return self[self.governing].bound
+    def warnings(self) -> tuple[str, ...]:
+        result = self[self.governing]
+        if result.status == "proved":
+            return ()
+        return (f"{self.governing} governs this scheme and is {result.status}: {result.witness}",)
 
     def rows(self) -> list[tuple[str, ...]]:
         return [
-            (r.notion, r.status, "–" if r.bound is None else f"{r.bound:.6g}", r.norm, r.formula) for r in self.results
+            (r.notion, r.status, "–" if r.bound is None else f"{r.bound:.{self.digits}g}", r.norm, r.formula)
+            for r in self.results
         ]
 
+    def summary(self) -> list[str]:
+        """Lines below the table."""
+        return []
+
     def __str__(self) -> str:
-        header = ("notion", "status", "tau bound", "norm", "formula")
+        header = ("notion", "status", self.column, "norm", "formula")
         rows = [header, *self.rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
-        lines.append(f"tau = {self.tau:.6g}; governed by {self.governing}")
+        lines += self.summary()
         for r in self.results:
             lines.append(f"\n{r.notion}: {r.status}. {r.witness}")
             lines += [f"  assumes {a}" for a in r.assumptions]
         lines += [f"\nwarning: {w}" for w in self.warnings]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Report(Results):
+    """The results for a time scheme; `tau_max` is the bound of the governing notion, `tau` the step in use."""
+
+    tau: float
+    claim: Claim
+    """The governing one: its `rate` is a function of what is trained."""
+    relaxation: sp.Expr | None
+    """The scheme's relaxation coefficient, a number or a part of ρ."""
+    own: Mapping[str, float]
+    """The value of the relaxation coefficient at the initial weights, by its name; empty without one."""
+    operator: Operator
+    claims: Mapping[str, Claim]
+    """What is proved, or governs, by notion."""
+
+    @property
+    def tau_max(self) -> float | None:
+        return self[self.governing].bound
+
+    def summary(self) -> list[str]:
+        return [f"tau = {self.tau:.6g}; governed by {self.governing}"]
 
 
 NORMS = {
@@ -215,10 +250,7 @@ class _Analysis:
         kept = {r.notion: self.claim(r.notion) for r in results if r.status == "proved" or r.notion == governing}
         report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept)
         self._refuse(report, allow)
-        result = report[governing]
-        if result.status == "proved":
-            return report
-        return replace(report, warnings=(f"{governing} governs this scheme and is {result.status}: {result.witness}",))
+        return report
 
     def _governing(self) -> str:
         """Transport is governed by the CFL or von Neumann's condition, all else by the scheme's own notion; where that

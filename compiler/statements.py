@@ -124,7 +124,7 @@ class Body:
             call += f", {self._jacobian('secant', name, v, w, arguments[5], lines, width)}"
         if self.words.cycles is not None:
             what = f"{target} solves {residual_name}({self.names[v]}) = 0, by a U-net"
-            return [Statement(what, tuple(self._cycles(lines, target, guess, width)))]
+            return [Statement(what, tuple(self._cycles(residual_name, lines, target, guess, width)))]
         dim = "" if self.words.dims is None else f", {self.words.dims[name]}"
         start = self._at_nodes(guess)
         what = f"{target} solves {residual_name}({self.names[v]}) = 0: hidden state {self.names[v]}, "
@@ -134,12 +134,12 @@ class Body:
             code = f"{target} = self.solve(\n    {call}, {start}{dim}\n)"
         return [Statement(what, (*lines, *code.splitlines()))]
 
-    def _cycles(self, lines: list[str], target: str, guess: str, width: int) -> list[str]:
+    def _cycles(self, residual: str, lines: list[str], target: str, guess: str, width: int) -> list[str]:
         """The call of the U-net: the guess is corrected by A⁻¹ of minus its residual."""
         assert self.words.cycles is not None
         fields, scalars = self.words.cycles
         start = self._at_nodes(guess)
-        arguments = ["torch.zeros_like(start)", "-residual(start)", "start"]
+        arguments = ["torch.zeros_like(start)", f"-{residual}(start)", "start"]
         arguments += [self._at_nodes(name) for name in fields] + list(scalars)
         step = call("start + self.multigrid", arguments, width - len(target) - 3)
         return [*lines, f"start = {start}", f"{target} = {step[0]}", *step[1:]]
@@ -253,8 +253,7 @@ class Body:
             if op.label == "A":
                 return f"A {arguments[0]}"
             D = notation.show_operator(
-                tuple((p.orders, notation.unscaled(p.coefficient)) for p in op.K.products),
-                tuple(a.name for a in self.axes),
+                tuple((p.orders, p.coefficient) for p in op.K.products), tuple(a.name for a in self.axes)
             )
             D = f"({D})" if len(op.K.products) > 1 else D
             if isinstance(op, Stencil):

@@ -76,6 +76,11 @@ def fit(
         raise TrainingError(
             f"the network reads the data fields {needs}; fit trains denoisers u ↦ u, call it in a loop of your own"
         )
+    if hasattr(module, "pyramid"):
+        raise TrainingError(
+            "the network solves a steady problem, and u is but its first guess; fit trains denoisers u ↦ u, train it "
+            "in a loop of your own"
+        )
     from lightning_fabric import Fabric
 
     out = Path(out)

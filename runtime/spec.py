@@ -13,7 +13,6 @@ Every wrong key or value is a `SpecError` that names the file, the key and the r
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tomllib
 from fractions import Fraction
@@ -28,7 +27,6 @@ from ..compiler.grid import Grid, exact
 from ..compiler.parse import parse, unparse, unparse_boundary
 from ..compiler.problem import PDE, canonical
 from ..compiler.schemes import SCHEMES, Scheme
-from ..compiler.solve import Solver
 
 
 class _Table(BaseModel):
@@ -245,16 +243,10 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
         "space": {"method": "finite-volume", "flux": space.flux}
         if isinstance(space, FiniteVolume)
         else {"method": "finite-difference", "order": space.order},
-        "scheme": {"name": scheme.name, **_scheme_keys(scheme)},
+        "scheme": {"name": scheme.name, **scheme.table()},
         "compile": {key: value for key, value in options.items() if value is not None},
     }
     return table
-
-
-def _scheme_keys(scheme: Scheme) -> dict[str, Any]:
-    """The fields of a scheme; a solver by its keywords."""
-    values = {f.name: getattr(scheme, f.name) for f in dataclasses.fields(scheme)}  # type: ignore[arg-type]
-    return {k: v.table() if isinstance(v, Solver) else v for k, v in values.items() if v is not None}
 
 
 def _number(h: Any) -> float | str:

@@ -380,7 +380,25 @@ WRONG = {
     "an unknown cycle": (mg.EQUATIONS["poisson 2d"], {"cycle": "X"}, {}, "V, W, F"),
     "a tolerance": (mg.EQUATIONS["poisson 2d"], {"tol": 2.0}, {}, "1e-15"),
     "an unknown weight": (mg.EQUATIONS["poisson 2d"], {}, {"trainable": ["tau"]}, "smoother"),
-    "a guarantee": (mg.EQUATIONS["poisson 2d"], {}, {"guarantee": "energy decrease"}, "galerkin"),
+    "a varying speed": (
+        Eq(mg.C * (loom.laplacian(mg.U) + loom.d(mg.U, mg.x)), mg.F),
+        {},
+        {},
+        "varying speed",
+    ),
+    "an unknown guarantee": (mg.EQUATIONS["poisson 2d"], {}, {"guarantee": "maximum principle"}, "energy decrease"),
+    "a wide product": (
+        mg.EQUATIONS["poisson 2d"],
+        {"coarse": "galerkin", "smoother": "jacobi"},
+        {"space": loom.FiniteDifference(order=4)},
+        "next neighbours",
+    ),
+    "an indefinite smoother": (
+        Eq(-5 * mg.U - loom.laplacian(mg.U), mg.F),
+        {"smoother": "jacobi"},
+        {},
+        "positive at high frequencies",
+    ),
 }
 
 
@@ -391,6 +409,28 @@ def test_what_cannot_work_is_refused(case):
         loom.compile(
             loom.PDE(equation, boundary=loom.Dirichlet(0)), scheme=loom.Multigrid(**{"cycles": 2, **options}), **given
         )
+
+
+def test_galerkin_products_need_walls_on_nodes():
+    """On cells the restriction is not the adjoint in every norm, and nothing would be proved."""
+    with pytest.raises(loom.SchemeError, match="walls on nodes"):
+        mg.network("poisson 2d", "no-flux", coarse="galerkin")
+
+
+def test_a_guarantee_that_does_not_hold_is_a_warning():
+    poisson = loom.PDE(mg.EQUATIONS["poisson 2d"], boundary=loom.Dirichlet(0))
+    net = loom.compile(poisson, scheme=loom.Multigrid(2), guarantee="energy decrease")
+    assert net.stability["energy decrease"].status == "unknown"
+    assert "energy decrease" in net.stability.warnings[0]
+
+
+def test_options_that_the_inner_cycles_would_ignore():
+    cycles = loom.Multigrid(2)
+    with pytest.raises(loom.SchemeError, match="options of their own"):
+        loom.Solver("multigrid", cycles=cycles, tol=1e-8)
+    heat = loom.PDE(Eq(loom.dt(mg.U), loom.laplacian(mg.U)), boundary=loom.NoFlux())
+    with pytest.raises(loom.SchemeError, match=r"trainable.*stencil"):
+        loom.compile(heat, scheme=loom.SemiImplicit(1, tau=1.0, solver=cycles), trainable=["stencil"])
 
 
 def test_grids_that_cannot_be_coarsened():

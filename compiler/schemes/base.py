@@ -76,7 +76,7 @@ class Scheme:
             elif getattr(value, "shape", None) or (isinstance(value, (list, set, dict)) and f.name != "solver"):
                 raise SchemeError(f"{type(self).__name__}({f.name}={value!r}): give one value, not an array or a list")
             if f.name == "solver":
-                object.__setattr__(self, f.name, Solver.of(value))
+                object.__setattr__(self, f.name, Solver.of(_scheme_of(value)))
         for name in ("steps", "cycles", "length", "stages"):
             if name in {f.name for f in fields(self)}:  # type: ignore[arg-type]
                 self._whole(name, 1)
@@ -146,6 +146,16 @@ class Scheme:
     def layers(self) -> int:
         """The number of layers of the network."""
         return int(self.cycles * self.cycle) if hasattr(self, "cycles") else int(self.steps)  # type: ignore[attr-defined]
+
+    def table(self) -> dict[str, Any]:
+        """The fields as they stand in TOML, which has no None; a solver by its keywords."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {k: v.table() if isinstance(v, Solver) else v for k, v in values.items() if v is not None}
+
+    @property
+    def inside(self) -> Any:
+        """The multigrid cycles that solve the steps, or None."""
+        return getattr(getattr(self, "solver", None), "cycles", None)
 
     @property
     def unit(self) -> str:
@@ -227,7 +237,7 @@ class Scheme:
     @property
     def architecture(self) -> str:
         """ResNet, ResNet with long skips, RNN, or U-net where multigrid solves the steps."""
-        if getattr(getattr(self, "solver", None), "cycles", None) is not None:
+        if self.inside is not None:
             return "U-net"
         if self.structure.solves:
             return "RNN"
@@ -247,9 +257,8 @@ class Scheme:
 
     def explain(self) -> str:
         """Which network the scheme is, and why."""
-        cycles = getattr(getattr(self, "solver", None), "cycles", None)
-        if cycles is not None:
-            return f"A step of {self.title} solves a linear system for the new state. {cycles.explain()}"
+        if self.inside is not None:
+            return f"A step of {self.title} solves a linear system for the new state. {self.inside.explain()}"
         if self.structure.solves:
             return (
                 f"A step of {self.title} solves an equation for the new state. Its iteration is a recurrence with tied "
@@ -265,6 +274,13 @@ class Scheme:
         count = self.structure.evaluations
         stages = "is a residual block" if count == 1 else f"chains {count} residual blocks, its stages"
         return f"A layer of {self.title} {stages}: the skip connection carries u.{again}"
+
+
+def _scheme_of(given: Any) -> Any:
+    """The scheme that a table with a name stands for: { name = "multigrid", cycles = 3 } as a solver."""
+    if not (isinstance(given, dict) and isinstance(given.get("name"), str)):
+        return given
+    return SCHEMES[given["name"]](**{key: value for key, value in given.items() if key != "name"})
 
 
 POWER = "power bounded"

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import SchemeError
-from ..solve import CYCLES
 from .base import Scheme, scheme
 
 SMOOTHERS = {
@@ -125,6 +124,11 @@ class Multigrid(Scheme):
         return self.cycles
 
     @property
+    def exact(self) -> bool:
+        """Are cycles that do not reach the tolerance an error?"""
+        return self.tol is not None and self.on_divergence == "error"
+
+    @property
     def unit(self) -> str:
         return "cycle"
 
@@ -138,6 +142,3 @@ class Multigrid(Scheme):
             + f" Long skips recombine each with up to {self.recombine} before it."
             * bool(self.recombine)
         )
-
-
-CYCLES.append(Multigrid)

@@ -31,8 +31,6 @@ CERTIFICATE = {
         "0 ≤ g ≤ 2 for g = a",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
-    "tau": 0.001,
-    "tau_max": 0.03125,
     "notions": {
         "norm decrease": "proved",
         "nonexpansive": "proved",
@@ -42,6 +40,8 @@ CERTIFICATE = {
         "power bounded": "proved",
         "CFL": "unknown",
     },
+    "tau": 0.001,
+    "tau_max": 0.03125,
 }
 
 

@@ -30,8 +30,6 @@ CERTIFICATE = {
         "0 ≤ g ≤ 1 for g = 1/(1 + (∂xx u)²/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
-    "tau": 0.00703125,
-    "tau_max": 0.0078125,
     "notions": {
         "norm decrease": "proved",
         "nonexpansive": "refuted",
@@ -41,6 +39,8 @@ CERTIFICATE = {
         "power bounded": "proved",
         "CFL": "unknown",
     },
+    "tau": 0.00703125,
+    "tau_max": 0.0078125,
 }
 
 

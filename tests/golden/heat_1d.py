@@ -29,8 +29,6 @@ CERTIFICATE = {
         "1 ≤ g ≤ 1 for g = 1",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
-    "tau": 0.001,
-    "tau_max": 0.125,
     "notions": {
         "norm decrease": "proved",
         "nonexpansive": "proved",
@@ -40,6 +38,8 @@ CERTIFICATE = {
         "power bounded": "proved",
         "CFL": "unknown",
     },
+    "tau": 0.001,
+    "tau_max": 0.125,
 }
 
 

@@ -44,7 +44,7 @@ CERTIFICATE = {
 
 
 class ConvergenceError(RuntimeError):
-    """Cycles that diverge or stop short; `history` holds their relative residuals."""
+    """A solve that did not converge; `history` holds its relative residuals."""
 
     def __init__(self, message: str, history: list[float]) -> None:
         super().__init__(message)

@@ -31,8 +31,6 @@ CERTIFICATE = {
         "0 ≤ g ≤ 1 for g = 1/(1 + ((∂x u)² + (∂y u)²)/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
-    "tau": 0.225,
-    "tau_max": 0.25,
     "notions": {
         "norm decrease": "proved",
         "nonexpansive": "refuted",
@@ -42,6 +40,8 @@ CERTIFICATE = {
         "power bounded": "proved",
         "CFL": "unknown",
     },
+    "tau": 0.225,
+    "tau_max": 0.25,
 }
 
 

@@ -38,8 +38,6 @@ CERTIFICATE = {
         "0 ≤ g ≤ 1 for g = 1/(1 + (∂z u)²/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
-    "tau": 0.001,
-    "tau_max": 0.030612244897959183,
     "notions": {
         "norm decrease": "proved",
         "nonexpansive": "refuted",
@@ -49,6 +47,8 @@ CERTIFICATE = {
         "power bounded": "proved",
         "CFL": "unknown",
     },
+    "tau": 0.001,
+    "tau_max": 0.030612244897959183,
 }
 
 
