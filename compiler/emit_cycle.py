@@ -67,7 +67,7 @@ def emit_cycle(problem: Elliptic, training: CycleTraining, report: CycleReport, 
 def embed_cycle(problem: ImplicitStep, name: str) -> tuple[list[str], str]:
     """The imports and the code of the U-net that solves a step, to stand in the module of a time scheme."""
     emitter = _Emitter(problem, CycleTraining(), None, name, "")
-    return emitter.imports, emitter.source()
+    return emitter.imports, emitter.source().rstrip() + "\n\n"
 
 
 class _Emitter:

@@ -201,10 +201,10 @@ def main() -> None:
 VERDICT = """\
 Training s, relaxations, transfers and gains, 49 numbers, gives 1.7 times the digits per cycle of the classical
 method with s chosen well, at 16 times the pixels it was trained on as well, and the solution stays that of the
-equation: the error falls until rounding. The rate chosen is the largest tried, so more may be in it. The plain U-net,
-425 times the weights and some 60 times the operations per pixel and cycle (5,700 against 90), learns a rough guess and
-stays there: nothing makes the solution its fixed point. It had 600 steps of training, the other 60, from the same 180
-crops; more data and time would help it, to what end was not tried. s = 1, the equation as one writes it, diverges.
+equation: the error goes on falling. The rate chosen is the largest tried, so more may be in it. The plain U-net,
+425 times the weights, learns a rough guess and stays there: nothing makes the solution its fixed point. It had 600
+steps of training, the other 60, from the same 180 crops; more data and time would help it, to what end was not
+tried. s = 1, the equation as one writes it, diverges.
 
 Written by `python examples/inpainting.py`."""
 

@@ -81,6 +81,7 @@ VARIANTS: list[tuple[str, str, int, dict[str, Any]]] = [
     ("poisson 2d", "periodic", 15, {"cycle": "F"}),
     ("poisson 2d", "mixed", 14, {}),
     ("poisson 2d", "dirichlet", 15, {"cycle": "F", "first": "full"}),
+    ("poisson 2d", "no-flux", 16, {"first": "full", "cycles": 2}),
     ("poisson 2d", "dirichlet", 16, {"centering": "cell"}),
     ("poisson 2d", "no-flux", 16, {"smoother": "jacobi"}),
     ("poisson 2d", "dirichlet", 15, {"smoother": "jacobi", "damping": 0.7, "post": 0}),

@@ -127,6 +127,14 @@ def test_a_spec_may_choose_the_solver(shell, solver):
     assert "solve" in (shell.folder / "r.html").read_text(encoding="utf-8")
 
 
+def test_a_spec_may_solve_by_multigrid(shell):
+    solver = 'solver = { name = "multigrid", cycles = 3, post = 1 }'
+    spec = IMPLICIT.replace("backward-euler", "semi-implicit").replace("@", solver)
+    done = shell("compile", "spec.toml", "-o", "net.py", spec=spec)
+    assert done.returncode == 0, done.stderr
+    assert "3 multigrid cycles" in (shell.folder / "net.py").read_text(encoding="utf-8")
+
+
 WRONG = {
     "unknown solver": (IMPLICIT.replace("@", 'solver = "newton"'), "did you mean 'newton-krylov'"),
     "unknown solver key": (IMPLICIT.replace("@", "solver = { tolerance = 1e-3 }"), "tol"),

@@ -315,6 +315,10 @@ def test_untrainable_networks_are_refused(tmp_path):
         loom.fit(denoiser(trainable=[]).module(), images(), out=tmp_path, **SMALL)
     with pytest.raises(loom.TrainingError, match="data fields"):
         loom.fit(zoo.network("coefficient 2d", trainable=["tau"], tau="auto").module(), images(), out=tmp_path, **SMALL)
+    steady = loom.PDE(Eq(zoo.U - loom.laplacian(zoo.U), 1), boundary=loom.NoFlux())
+    net = loom.compile(steady, scheme=loom.Multigrid(1), trainable=["smoother"])
+    with pytest.raises(loom.TrainingError, match="steady"):
+        loom.fit(net.module(), images(), out=tmp_path, **SMALL)
 
 
 # --- the report -----------------------------------------------------------------------------------------------
