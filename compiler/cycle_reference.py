@@ -17,7 +17,7 @@ from .elliptic import DELTA, Elliptic
 from .errors import ConvergenceError, DataError
 from .graph import run
 from .local_fourier import semi_iterate
-from .ops import Context
+from .ops import Context, Input
 from .reference import checked, closed, nodes, real
 from .stencil import number
 
@@ -89,8 +89,13 @@ class CycleReference:
     def source(self, shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> np.ndarray:
         graph = self.problem.right_hand_side
         if graph is None:
-            return np.full(shape, number(self.problem.source, self.values))
-        return self.evaluate(graph, {}, data, shape, self.problem.physical) + np.zeros(shape)
+            b = np.full(shape, number(self.problem.source, self.values))
+        else:
+            b = self.evaluate(graph, {}, data, shape, self.problem.physical) + np.zeros(shape)
+        if self.problem.walled is not None:
+            zero = {str(self.problem.problem.unknown.func): np.zeros(shape)}
+            b = b - self.evaluate(self.problem.walled, zero, data, shape, self.problem.physical)
+        return b
 
     def evaluate(
         self,
@@ -103,7 +108,8 @@ class CycleReference:
         """A graph on arrays over the nodes."""
         axes = self.problem.axes
         scalars = {**self.values, **{h.name: s for h, s in zip(self.problem.spacings, spacing, strict=True)}}
-        inputs = {name: closed(axes, v, odd=True) for name, v in states.items()}
+        walls = {op.name: op.walls for _, op in graph.nodes(data="op") if isinstance(op, Input)}
+        inputs = {name: closed(axes, v, odd=True, walls=walls.get(name, ())) for name, v in states.items()}
         inputs |= {name: closed(axes, v, odd=False) for name, v in data.items()}
         value: np.ndarray = run(graph, inputs, Context(axes, shape[2:], scalars))[nodes(axes, shape[2:])]
         return value
@@ -300,7 +306,7 @@ class Level:
             left = int(np.floor(at + 1e-9))
             for k, w in ((left, 1 - (at - left)), (left + 1, at - left)):
                 w = float(w > 0.5 or (w == 0.5 and k == left)) if constant else w
-                folded, parity = axis.fold(np.array([2 * k]), m, axis.parity if sign else (0, 0))
+                folded, parity, _ = axis.fold(np.array([2 * k]), m, axis.parity if sign else (0, 0))
                 j = int(folded[0]) // 2
                 if abs(w) > 1e-9 and 0 <= j < m and parity[0]:
                     P[i, j] += w * parity[0]

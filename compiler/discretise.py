@@ -19,6 +19,7 @@ Problems, 2002, section 4.6).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,7 +39,7 @@ from .errors import (
 )
 from .fields import Data
 from .graph import Builder, Value
-from .grid import Axis, Grid, Location, Parity, axes_of
+from .grid import Axis, Grid, Location, Parity, Walls, axes_of
 from .notation import show_operator
 from .problem import FluxTerm, Operator, Problem
 from .stencil import Stencil
@@ -63,6 +64,7 @@ class FiniteDifference:
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         fluxes = tuple(self._flux(term, axes) for term in problem.fluxes)
+        _check_corners(axes, fluxes)
         transports = tuple(self._transport(a, speed, axes) for a, speed in problem.transport)
         return SemiDiscrete(problem, grid, axes, fluxes, transports, f"finite differences of order {self.order}")
 
@@ -180,6 +182,19 @@ class DiscreteFlux:
         return self.stencils[self.term.own]
 
 
+def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
+    """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
+    fixed = [{s.value for s in axis.sides or () if s.parity < 0} for axis in axes]
+    pairs = itertools.combinations(range(len(axes)), 2)
+    clash = next((p for p in pairs if all(fixed[a] for a in p) and len(fixed[p[0]] | fixed[p[1]]) > 1), None)
+    if clash is not None and not all(flux.local or flux.term.linear for flux in fluxes):
+        names = " and ".join(axes[a].name for a in clash)
+        raise BoundaryError(
+            f"Dirichlet walls of different values meet along {names}, and a diffusivity that couples directions reads "
+            f"the gradient in that corner; give both one value, or one of them NoFlux() or Periodic()"
+        )
+
+
 def _lagged(
     term: FluxTerm, own: sp.Symbol, value: str, known: str, names: dict[sp.Expr, str]
 ) -> tuple[sp.Expr, dict[sp.Expr, str], dict[sp.Symbol, str]]:
@@ -241,7 +256,7 @@ class RightHandSide:
         op = self.builder.graph.nodes[u.name]["op"]
         if isinstance(op, ops.Ghost) or (isinstance(op, ops.Input) and op.role in ("state", "data")):
             return u
-        return self.builder.value(ops.Ghost(self.system.parity), u.name, hint="{0}_ring")
+        return self.builder.value(ops.Ghost(self.system.parity, self.system.walls), u.name, hint="{0}_ring")
 
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
@@ -311,9 +326,32 @@ class SemiDiscrete:
         """Parity of the unknown."""
         return tuple(axis.parity for axis in self.axes)
 
+    @property
+    def walls(self) -> Walls:
+        """The values of the unknown on the boundary."""
+        found = tuple(axis.values for axis in self.axes)
+        return found if any(any(v) for v in found) else ()
+
+    @property
+    def fixed(self) -> tuple[float, ...]:
+        """The different values of the unknown on its walls, in order."""
+        return tuple(sorted({s.value for axis in self.axes for s in axis.sides or () if s.parity < 0}))
+
+    @property
+    def level(self) -> float | None:
+        """The value of all walls; None if they have several."""
+        return 0.0 if not self.fixed else self.fixed[0] if len(self.fixed) == 1 else None
+
+    @property
+    def homogeneous(self) -> SemiDiscrete:
+        """The same system between walls of value 0, as directions and corrections see it."""
+        if not self.walls:
+            return self
+        return replace(self, axes=tuple(axis.homogeneous for axis in self.axes))
+
     def state(self, builder: Builder, name: str | None = None) -> Value:
         name = name or str(self.problem.unknown.func)
-        return builder.value(ops.Input(name, "state", self.parity), hint=name)
+        return builder.value(ops.Input(name, "state", self.parity, self.walls), hint=name)
 
     def right_hand_side(self, builder: Builder) -> RightHandSide:
         """f as a function on graph values; data fields become inputs once."""
@@ -375,7 +413,7 @@ class SemiDiscrete:
             s, operator = flux.term.slots[i]
             names = [self._subscript(operator, j) for j in range(len(flux.stencils[i]))]
             found[s] = [
-                builder.add(ops.Stencil(K, f"K_{name}", self.parity), u.name, hint="{0}_" + name)
+                builder.add(ops.Stencil(K, f"K_{name}", self.parity, self.walls), u.name, hint="{0}_" + name)
                 for K, name in zip(flux.stencils[i], names, strict=True)
             ]
         return found

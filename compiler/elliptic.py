@@ -135,16 +135,25 @@ class Elliptic:
     def stages(self) -> tuple[tuple[str, nx.DiGraph], ...]:
         """The graph of A(u) as built and after every pass; one stencil where A has constant coefficients."""
         builder = Builder(self.axes)
-        u = self.system.state(builder)
+        system = self.system.homogeneous if self.linear else self.system
+        u = system.state(builder)
         if self.stencil is None:
-            return optimise(builder.finish(self._operator(builder, u).name))
+            return optimise(builder.finish(self._operator(builder, u, system).name))
         A = ops.Stencil(self.stencil, "A", self.system.parity)
         return optimise(builder.finish(builder.add(A, u.name, hint="v")))
 
     @property
     def operator(self) -> nx.DiGraph:
-        """A(u)."""
+        """A(u), of a linear A between walls of value 0: what other values add to it belongs to b."""
         return self.stages[-1][1]
+
+    @cached_property
+    def walled(self) -> nx.DiGraph | None:
+        """A(u) of a linear A between the walls as they are; b is what the equation says minus this at u = 0."""
+        if not (self.linear and self.system.walls):
+            return None
+        builder = Builder(self.axes)
+        return _optimised(builder, self._operator(builder, self.system.state(builder), self.system).name)
 
     @cached_property
     def tangent(self) -> nx.DiGraph:
@@ -160,13 +169,13 @@ class Elliptic:
         builder = Builder(self.axes)
         u = self.system.state(builder)
         w = builder.value(ops.Input(self.direction, "state", self.system.parity), hint=self.direction)
-        A = self._operator(builder, u)
+        A = self._operator(builder, u, self.system)
         return _optimised(builder, linearise(builder, A.name, u.name, w.name, secant))
 
-    def _operator(self, builder: Builder, u: Any) -> Any:
+    def _operator(self, builder: Builder, u: Any, system: SemiDiscrete) -> Any:
         problem = replace(self.problem, pointwise=self.reaction)
-        system = replace(self.system, problem=problem)
-        f = RightHandSide(system, builder, self.system.right_hand_side(builder).data, system.fluxes, (), 1)
+        system = replace(system, problem=problem)
+        f = RightHandSide(system, builder, system.right_hand_side(builder).data, system.fluxes, (), 1)
         return -f(u)
 
     @cached_property
@@ -353,6 +362,10 @@ class ImplicitStep(Elliptic):
     def stencil(self) -> None:
         return None
 
+    @property
+    def walled(self) -> None:
+        return None
+
     @cached_property
     def stages(self) -> tuple[tuple[str, nx.DiGraph], ...]:
         builder = Builder(self.axes)
@@ -363,7 +376,10 @@ class ImplicitStep(Elliptic):
         assert new.name in graph and v not in nx.ancestors(graph, tangent), "a linear residual"
         needed = nx.ancestors(graph, tangent) | {tangent}
         own, parity = str(self.problem.unknown.func), self.system.parity
-        renamed = {u.name: ops.Input(self.lagged, "data", parity), w: ops.Input(own, "state", parity)}
+        renamed = {
+            u.name: ops.Input(self.lagged, "data", parity, self.system.walls),
+            w: ops.Input(own, "state", parity),
+        }
 
         def visit(builder: Builder, op: ops.Op, arguments: tuple[str, ...], hint: str) -> str:
             if isinstance(op, ops.Ghost):  # states carry their rings here
@@ -429,6 +445,10 @@ E = TypeVar("E", bound=Elliptic)
 def _checked(found: E) -> E:
     """Refuse what the smoother or the coarse operator cannot serve."""
     scheme, kinds = found.scheme, found.kinds
+    if scheme.first == "full" and found.system.walls:
+        raise SchemeError(
+            "Multigrid(first='full') interpolates solutions, and does so towards walls of value 0 alone; leave it out"
+        )
     weights = {flux.weight for flux in found.problem.fluxes} - {sp.S.One}
     if found.singular and weights:
         raise UnsupportedTermError(

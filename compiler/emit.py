@@ -22,16 +22,16 @@ from .bounds import labels, norm_symbol, own_stencils
 from .discretise import TAU, SemiDiscrete
 from .errors import SchemeError
 from .fields import Parameter
-from .grid import Axis, Parity
+from .grid import Axis, Parity, Walls
 from .implicit import Plan
 from .layout import Layout, continuation, plan, slices
-from .ops import Input
+from .ops import Ghost, Input
 from .printing import literal, torch_code
 from .problem import Problem
 from .schemes import Scheme
 from .solve import TOLERANCES
 from .stability import Claim, Report
-from .statements import LINE, Body, Vocabulary, assign, call, concatenate
+from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call, concatenate
 
 _RESERVED = frozenset(
     "tau k w self state torch nn Tensor low high low_wall high_wall bound rho traced super dtype device velocity "
@@ -750,13 +750,19 @@ class _Emitter:
                 continue
             role, v = first.role, self.step.names[name]
             rings = self.layout.rings[name]
-            lines = self._eager_ring(v, rings, role) + ring_lines(v, self.axes, rings, node["op"].parity, role)
+            parity, walls = first.parity, first.walls
+            lines = self._eager_ring(v, rings, role) + ring_lines(v, self.axes, rings, parity, role, walls)
             doc = (
                 f"The ghost ring: {notation.show_boundary(self.problem)}."
                 if role == "state"
                 else f"The ghost ring of {v}."
             )
             methods.append({"name": "extend" if role == "state" else f"extend_{v}", "v": v, "doc": doc, "lines": lines})
+        changes = [n for n, op in self.network.step.nodes(data="op") if isinstance(op, Ghost)]
+        if self.network.system.walls and any(not self.network.step.nodes[n]["op"].walls for n in changes):
+            lines = ring_lines("w", self.axes, self.layout.ring, self.network.system.parity, "state")
+            doc = "The ghost ring of a direction, which vanishes on the walls."
+            methods.append({"name": DIRECTION, "v": "w", "doc": doc, "lines": lines})
         return sorted(methods, key=lambda m: str(m["name"]))
 
     def _eager_ring(self, v: str, widths: tuple[int, ...], role: str) -> list[str]:
@@ -833,14 +839,15 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
 
 
 def ring_lines(
-    v: str, axes: tuple[Axis, ...], widths: Sequence[int], parity: Parity, role: str, room: int = LINE - 8
+    v: str, axes: tuple[Axis, ...], widths: Sequence[int], parity: Parity, role: str, walls: Walls = ()
 ) -> list[str]:
     """Statements that continue `v` beyond the boundary, axis by axis."""
     lines = []
     for a, width in enumerate(widths):
         if width:
-            pieces = continuation(v, axes, a, 0, parity[a], (width, width), role)
-            lines += concatenate(v, pieces, a - len(axes), room)
+            values = walls[a] if walls else (0.0, 0.0)
+            pieces = continuation(v, axes, a, 0, parity[a], (width, width), role, values)
+            lines += concatenate(v, pieces, a - len(axes), LINE - 8)
     return lines
 
 

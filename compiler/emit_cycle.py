@@ -36,12 +36,12 @@ from .emit import (
     weight_name,
 )
 from .errors import DeclarationError
-from .grid import Parity, Side
+from .grid import Axis, Parity, Side, Walls
 from .layout import plan, slices
 from .local_fourier import interval, relaxation
 from .printing import literal, torch_code
 from .schemes.multigrid import BELOW, SMOOTHERS
-from .statements import LINE, Body, Vocabulary, assign, call
+from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call
 
 ADJOINT = 200
 """Adjoint cycles at most."""
@@ -202,6 +202,8 @@ class _Emitter:
             "parameters": self._parameters(),
             "scalar_items": [(p.name, self._scalar(p)) for p in sorted(self.elliptic.scalars, key=str)],
             "embedded": self.embedded,
+            "direction": DIRECTION if self.elliptic.system.walls and not self.elliptic.linear else "extend",
+            "walled": self.elliptic.walled is not None,
             "passed": [self.scalars[p] for p in self.elliptic.scalars] if self.embedded else [],
             "getters": [p for p in sorted(self.training.parameters, key=str) if p.is_positive],
             "names": names,
@@ -290,54 +292,43 @@ class _Emitter:
             found.append(
                 self._function("secant", ["u", "w"], "A'(u)w, the diffusivities kept at u.", self.derivatives["secant"])
             )
-        axes, parity = self.axes, self.elliptic.system.parity
-        if self.form == "taps":  # the taps know the boundary
-            walls = (Side("node", -1), Side("node", -1))
-            axes = tuple(axis if axis.periodic else replace(axis, sides=walls) for axis in axes)
-            parity = tuple(axis.parity for axis in axes)
-        doc = (
-            "The ghost ring of taps: zero, or the far end."
-            if self.form == "taps"
-            else (f"The ghost ring: {notation.show_boundary(self.problem)}.")
-        )
-        found.append(
-            {
-                "lines": ["@staticmethod", "def extend(u: Tensor) -> Tensor:"],
-                "doc": doc,
-                "scalars": ring_lines("u", axes, self.ring, parity, "state"),
-                "statements": [],
-                "result": "u",
-            }
-        )
-        if self.form == "taps":
+        axes, system = self.axes, self.elliptic.system
+        boundary = f"The ghost ring: {notation.show_boundary(self.problem)}."
+        if self.form == "taps":  # they know the boundary
+            ends = (Side("node", -1), Side("node", -1))
+            bare = tuple(axis if axis.periodic else replace(axis, sides=ends) for axis in axes)
+            parity = tuple(axis.parity for axis in bare)
+            found.append(_ring("extend", "u", "The ghost ring of taps: zero, or the far end.", bare, self.ring, parity))
+            found.append(_ring("extend_comb", "u", boundary, axes, self.ring, system.parity))
+        elif self.elliptic.linear:
+            doc = "The ghost ring, zero on the walls." if system.walls else boundary
+            found.append(_ring("extend", "u", doc, axes, self.ring, system.parity))
+        else:
+            found.append(_ring("extend", "u", boundary, axes, self.ring, system.parity, "state", system.walls))
+            if system.walls:
+                doc = "The ghost ring of a direction or a correction, which vanishes on the walls."
+                found.append(_ring(DIRECTION, "w", doc, axes, self.ring, system.parity))
+        if self.elliptic.walled is not None:
             found.append(
                 {
-                    "lines": ["@staticmethod", "def extend_comb(u: Tensor) -> Tensor:"],
-                    "doc": f"The ghost ring: {notation.show_boundary(self.problem)}.",
-                    "scalars": ring_lines("u", self.axes, self.ring, self.elliptic.system.parity, "state"),
+                    "lines": ["def walls(self, grid: Grid, u: Tensor) -> Tensor:"],
+                    "doc": f"A(u) with what the walls add to it: {notation.show_boundary(self.problem)}.",
+                    "scalars": ring_lines("u", axes, self.ring, system.parity, "state", system.walls),
                     "statements": [],
-                    "result": "u",
+                    "result": f"self.{title}(grid, u)",
                 }
             )
-        even = tuple((1, 1) for _ in self.axes)
+        even = tuple((1, 1) for _ in axes)
         for name in self.read:
-            v = self.operator.names[name]
-            found.append(
-                {
-                    "lines": ["@staticmethod", f"def extend_{v}({v}: Tensor) -> Tensor:"],
-                    "doc": f"The ghost ring of {v}.",
-                    "scalars": ring_lines(v, self.axes, self.operator.layout.rings[name], *self._continued(name, even)),
-                    "statements": [],
-                    "result": v,
-                }
-            )
+            v, rings = self.operator.names[name], self.operator.layout.rings[name]
+            found.append(_ring(f"extend_{v}", v, f"The ghost ring of {v}.", axes, rings, *self._continued(name, even)))
         return found
 
-    def _continued(self, name: str, even: Parity) -> tuple[Parity, str]:
+    def _continued(self, name: str, even: Parity) -> tuple[Parity, str, Walls]:
         """How a data field goes on beyond the boundary: evenly, but an old state as the unknown does."""
         if isinstance(self.elliptic, ImplicitStep) and name == self.elliptic.lagged:
-            return self.elliptic.system.parity, "state"
-        return even, "data"
+            return self.elliptic.system.parity, "state", self.elliptic.system.walls
+        return even, "data", ()
 
     def _function(self, name: str, states: list[str], doc: str, body: Body) -> dict[str, Any]:
         inputs = [n for n, op in body.graph.nodes(data="op") if getattr(op, "role", "") == "state"]
@@ -608,6 +599,26 @@ class _Trace:
             "decoder: what comes up is added to the skip connection u; post-smoothing", f"u = level.correct({u}, {v})"
         )
         return _Name("u")
+
+
+def _ring(
+    name: str,
+    v: str,
+    doc: str,
+    axes: tuple[Axis, ...],
+    widths: Sequence[int],
+    parity: Parity,
+    role: str = "state",
+    walls: Walls = (),
+) -> dict[str, Any]:
+    """The method that gives `v` its ghost ring."""
+    return {
+        "lines": ["@staticmethod", f"def {name}({v}: Tensor) -> Tensor:"],
+        "doc": doc,
+        "scalars": ring_lines(v, axes, widths, parity, role, walls),
+        "statements": [],
+        "result": v,
+    }
 
 
 def _constant(name: str, items: list[str]) -> str:

@@ -7,6 +7,7 @@ come from hints and counters, so two runs give the same graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -117,7 +118,9 @@ def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> 
         moving = [(i, tangents[a]) for i, a in enumerate(arguments) if a in tangents]
         if not moving:
             continue
-        if isinstance(op, (Stencil, AdjointStencil, Ghost)):
+        if isinstance(op, (Stencil, Ghost)):  # directions vanish on the walls
+            tangents[name] = builder.add(replace(op, walls=()), moving[0][1], hint=node["hint"])
+        elif isinstance(op, AdjointStencil):
             tangents[name] = builder.add(op, moving[0][1], hint=node["hint"])
         elif isinstance(op, Combination):
             chosen = Combination(tuple(op.coefficients[i] for i, _ in moving))

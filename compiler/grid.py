@@ -9,6 +9,9 @@ symmetry extends a value beyond its *mirror plane*, evenly or oddly:
     Dirichlet(0), cell      −1  (the face −½)           odd:  u₋₁ = −u₀
     Periodic                none                        wraps around
 
+Between walls of another value g the *deviation* u − g is odd: u₋₁ = g, u₋₂ = 2g − u₀, or u₋₁ = 2g − u₀. Derivatives
+of u, and directions in which it changes, have the parities of the table.
+
 Every derivative flips the parity, products multiply it: so each value in the network has ghost values too,
 and the transpose of a difference operator is again a difference operator. A point *on* a mirror plane
 occurs once in the reflected picture and every other point twice, hence its quadrature weight ½.
@@ -17,7 +20,7 @@ occurs once in the reflected picture and every other point twice, hence its quad
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -29,6 +32,9 @@ from .registry import Registry
 
 Location = tuple[int, ...]
 """Per axis 0 on the nodes, 1 on the faces."""
+
+Walls = tuple[tuple[float, float], ...]
+"""Per axis the value of the unknown on the low and the high mirror plane; empty where all are 0."""
 
 Parity = tuple[tuple[int, int], ...]
 """Per axis, about the low and the high mirror plane: +1 even, −1 odd, 0 neither. Periodic axes carry (1, 1)."""
@@ -100,27 +106,27 @@ class Dirichlet(Boundary):
     value: float = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, (str, bool)) or not isinstance(self.value, (int, float)):
-            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be a number")
-        if self.value != 0:
-            raise BoundaryError(
-                f"Dirichlet({self.value}): only the value 0 is supported; write the PDE for w = u − {self.value}"
-            )
+        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
+            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be a number, the same along the wall")
+        if not abs(self.value) < 1e30:
+            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be finite and below 1e30")
 
     @property
     def text(self) -> str:
-        return f"dirichlet({self.value:g})"
+        return f"dirichlet({int(self.value) if self.value == int(self.value) else self.value!r})"
 
     def side(self, centering: str) -> Side:
-        return Side(plane="node" if centering == "vertex" else "face", parity=-1)
+        return Side(plane="node" if centering == "vertex" else "face", parity=-1, value=float(self.value))
 
 
 @dataclass(frozen=True)
 class Side:
-    """One end of an axis: where the mirror plane lies and the parity of the unknown about it."""
+    """One end of an axis: where the mirror plane lies, and the parity of the unknown, or of its deviation from `value`,
+    about it."""
 
     plane: Literal["face", "node"]
     parity: int
+    value: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.plane, self.parity) not in (("face", 1), ("face", -1), ("node", -1)):
@@ -128,6 +134,8 @@ class Side:
                 f"Side({self.plane!r}, {self.parity!r}): valid are ('face', 1), ('face', −1) and ('node', −1); a plane "
                 f"through nodes that are not unknowns has to be odd"
             )
+        if self.value and self.parity > 0:
+            raise BoundaryError(f"Side(…, value={self.value!r}): an even unknown has no value on the plane")
 
     @property
     def depth(self) -> int:
@@ -152,6 +160,19 @@ class Axis:
         """Parity of the unknown about the two planes."""
         return (1, 1) if self.sides is None else (self.sides[0].parity, self.sides[1].parity)
 
+    @property
+    def values(self) -> tuple[float, float]:
+        """The values of the unknown on the two planes."""
+        return (0.0, 0.0) if self.sides is None else (self.sides[0].value, self.sides[1].value)
+
+    @property
+    def homogeneous(self) -> Axis:
+        """The same axis between walls of value 0."""
+        if self.sides is None:
+            return self
+        low, high = (replace(side, value=0.0) for side in self.sides)
+        return replace(self, sides=(low, high))
+
     def closed(self, location: int) -> tuple[int, int]:
         """First position, and last position past node n−1, of the values on the domain with its planes."""
         if self.sides is None:
@@ -171,18 +192,24 @@ class Axis:
         low, high = -self.sides[0].depth, 2 * (n - 1) + self.sides[1].depth
         return np.where((p == low) | (p == high), 0.5, 1.0)
 
-    def fold(self, positions: np.ndarray, n: int, parity: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Ghost positions folded into the closed domain, with the sign each value takes."""
-        p, sign = positions.copy(), np.ones(len(positions))
+    def fold(
+        self, positions: np.ndarray, n: int, parity: tuple[int, int], values: tuple[float, float] = (0.0, 0.0)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ghost positions folded into the closed domain, with the sign each value takes and what is added to it."""
+        p, sign, added = positions.copy(), np.ones(len(positions)), np.zeros(len(positions))
         if self.sides is None:
-            return p % (2 * n), sign
+            return p % (2 * n), sign, added
         low, high = -self.sides[0].depth, 2 * (n - 1) + self.sides[1].depth
         while ((p < low) | (p > high)).any():
-            for outside, plane, side in ((p < low, low, parity[0]), (p > high, high, parity[1])):
+            ends = ((p < low, low, parity[0], values[0]), (p > high, high, parity[1], values[1]))
+            for outside, plane, side, value in ends:
+                added = np.where(outside, added + sign * (1 - side) * value, added)
                 sign = np.where(outside, sign * side, sign)
                 p = np.where(outside, 2 * plane - p, p)
-        odd_on_plane = ((p == low) & (parity[0] < 0)) | ((p == high) & (parity[1] < 0))
-        return p, np.where(odd_on_plane, 0.0, sign)
+        for plane, side, value in ((low, parity[0], values[0]), (high, parity[1], values[1])):
+            fixed = (p == plane) & (side < 0)
+            added, sign = np.where(fixed, added + sign * value, added), np.where(fixed, 0.0, sign)
+        return p, sign, added
 
 
 @dataclass(frozen=True)

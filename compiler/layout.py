@@ -144,24 +144,31 @@ def _subscript(parts: list[str]) -> str:
 
 
 def continuation(
-    v: str, axes: tuple[Axis, ...], a: int, location: int, parity: tuple[int, int], width: tuple[int, int], role: str
+    v: str,
+    axes: tuple[Axis, ...],
+    a: int,
+    location: int,
+    parity: tuple[int, int],
+    width: tuple[int, int],
+    role: str,
+    values: tuple[float, float] = (0.0, 0.0),
 ) -> list[tuple[str, str]]:
     """The pieces (name, code) that continue `v` along axis `a`: ghosts at the low end, `v`, ghosts at the high end.
 
-    `role` is "state" or "data" for inputs, whose arrays stop short of a plane through nodes (there the state is
-    zero and data take their edge value), and "value" for arrays that hold the closed domain.
+    `role` is "state" or "data" for inputs, whose arrays stop short of a plane through nodes (there the state has the
+    value of the wall and data take their edge value), and "value" for arrays that hold the closed domain.
     """
     axis, d = axes[a], len(axes)
     if axis.sides is None:
         return [("low", v + edge(d, a, f"-{width[0]}:")), ("", v), ("high", v + edge(d, a, f":{width[1]}"))]
-    ends = [_ghosts(v, d, a, axis.sides[i], location, parity[i], width[i], role, low=i == 0) for i in (0, 1)]
+    ends = [_ghosts(v, d, a, axis.sides[i], location, parity[i], width[i], role, values[i], low=i == 0) for i in (0, 1)]
     trim = [int(wall) for _, wall in ends]
     core = v + edge(d, a, f"{trim[0] or ''}:{-trim[1] or ''}") if any(trim) else v
     return [*ends[0][0], ("", core), *reversed(ends[1][0])]
 
 
 def _ghosts(
-    v: str, d: int, a: int, side: Side, location: int, parity: int, width: int, role: str, low: bool
+    v: str, d: int, a: int, side: Side, location: int, parity: int, width: int, role: str, value: float, low: bool
 ) -> tuple[list[tuple[str, str]], bool]:
     """Ghost pieces from the outermost inwards, and whether they replace the value on the plane."""
     name = "low" if low else "high"
@@ -171,15 +178,17 @@ def _ghosts(
             return []
         window = f"{start or ''}:{start + count}" if low else f"-{start + count}:{-start or ''}"
         flip = f".flip({a - d})" if count > 1 else ""
-        return [(name, f"{'-' if parity < 0 else ''}{v}{edge(d, a, window)}{flip}")]
+        minus = "-" if not value else f"{2 * value!r} - "
+        return [(name, f"{minus if parity < 0 else ''}{v}{edge(d, a, window)}{flip}")]
 
     outermost = v + edge(d, a, ":1" if low else "-1:")
-    zero = (f"{name}_wall", f"torch.zeros_like({outermost})")
+    fill = f"torch.full_like({outermost}, {value!r})" if value else f"torch.zeros_like({outermost})"
+    fixed = (f"{name}_wall", fill)
     if side.depth % 2 != location % 2:  # the plane lies between the outermost value and its mirror image
         return mirrored(0, width), False
     if role != "value":
-        wall = zero if role == "state" else (f"{name}_wall", outermost)
+        wall = fixed if role == "state" else (f"{name}_wall", outermost)
         return ([*mirrored(0, width - 1), wall] if width else []), False
     if parity < 0:
-        return [*mirrored(1, width), zero], True
+        return [*mirrored(1, width), fixed], True
     return mirrored(1, width), False

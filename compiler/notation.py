@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sympy as sp
@@ -103,4 +104,4 @@ def show_boundary(problem: Problem) -> str:
 
 
 def _boundary_name(boundary: Any) -> str:
-    return str(boundary.text).replace("-", " ").replace("dirichlet", "Dirichlet")
+    return re.sub("(?<=[a-z])-", " ", str(boundary.text)).replace("dirichlet", "Dirichlet")

@@ -22,16 +22,25 @@ import numpy as np
 import sympy as sp
 
 from . import stencil
-from .grid import Axis, Location, Parity
+from .grid import Axis, Location, Parity, Walls
 from .solve import Solver
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies, and its parity about the mirror planes."""
+    """Where a value lies, and its parity about the mirror planes: between `walls`, that of its deviation from them."""
 
     location: Location
     parity: Parity
+    walls: Walls = ()
+
+    @property
+    def symmetry(self) -> Parity:
+        """The parity of the value itself: none about a wall of another value than 0."""
+        if not self.walls:
+            return self.parity
+        sides = zip(self.parity, self.walls, strict=True)
+        return tuple((p[0] * (v[0] == 0), p[1] * (v[1] == 0)) for p, v in sides)
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,11 @@ class Input(Op):
     name: str
     role: str
     parity: Parity
+    walls: Walls = ()
     kind: ClassVar[str] = "input"
 
     def place(self, arguments: Sequence[Place]) -> Place:
-        return Place((0,) * len(self.parity), self.parity)
+        return Place((0,) * len(self.parity), self.parity, self.walls)
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         raise AssertionError("inputs are given, not computed")
@@ -98,17 +108,19 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class Stencil(Linear):
-    """K v."""
+    """K v, affine in v between walls of values other than 0."""
 
+    walls: Walls = ()
     kind: ClassVar[str] = "stencil"
 
     def place(self, arguments: Sequence[Place]) -> Place:
         (v,) = arguments
         assert v.location == self.K.source, f"{self.label} reads {self.K.source}, given {v.location}"
+        assert v.walls == self.walls, f"{self.label} is for walls {self.walls}, given {v.walls}"
         return Place(self.K.target, self.K.parity(self.parity))
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
-        return self.K.apply(arguments[0], context.shape, self.parity, context.scalars)
+        return self.K.apply(arguments[0], context.shape, self.parity, context.scalars, self.walls)
 
     def text(self, names: Sequence[str]) -> str:
         return f"{self.label} {names[0]}"
@@ -143,7 +155,7 @@ class Flux(Op):
 
     def place(self, arguments: Sequence[Place]) -> Place:
         (location,) = {a.location for a in arguments}
-        parities = zip(*(a.parity for a in arguments), strict=True)
+        parities = zip(*(a.symmetry for a in arguments), strict=True)
         known = tuple(
             tuple(
                 parity_of(self.expression, dict(zip(self.slots, side, strict=True))) for side in zip(*axis, strict=True)
@@ -174,7 +186,7 @@ class Combination(Op):
 
     def place(self, arguments: Sequence[Place]) -> Place:
         (location,) = {a.location for a in arguments}
-        parities = {a.parity for a in arguments}
+        parities = {a.symmetry for a in arguments}
         parity = parities.pop() if len(parities) == 1 else tuple((0, 0) for _ in location)
         return Place(location, parity)
 
@@ -219,10 +231,11 @@ class Ghost(Op):
     """A value on the nodes with ghost values beyond the boundary: what a stencil reads of an intermediate state."""
 
     parity: Parity
+    walls: Walls = ()
     kind: ClassVar[str] = "ghost ring"
 
     def place(self, arguments: Sequence[Place]) -> Place:
-        return Place((0,) * len(self.parity), self.parity)
+        return Place((0,) * len(self.parity), self.parity, self.walls)
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         return arguments[0]

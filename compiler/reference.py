@@ -14,7 +14,7 @@ import numpy as np
 from .discretise import FROZEN, TAU, SemiDiscrete
 from .errors import DataError
 from .graph import run
-from .grid import Axis
+from .grid import Axis, Walls
 from .ops import Context
 from .problem import Problem
 from .schemes import Scheme
@@ -44,7 +44,7 @@ class Reference:
 
     def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
         """The states after `layers` layers, newest first: as many as the scheme remembers."""
-        u = closed(self.system.axes, real(u0, "u"), odd=True)
+        u = closed(self.system.axes, real(u0, "u"), odd=True, walls=self.system.walls)
         started: tuple[np.ndarray, ...] = ()
         if self.system.problem.time_order == 2:
             given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
@@ -60,7 +60,7 @@ class Reference:
     def rate(self, u: Any, **data: Any) -> np.ndarray:
         """f(u) on the nodes."""
         u0 = real(u, "u")
-        whole = closed(self.system.axes, u0, odd=True)
+        whole = closed(self.system.axes, u0, odd=True, walls=self.system.walls)
         f = self.right_hand_side(whole.shape[2:], self._closed_data(data, u0.shape))
         rate: np.ndarray = f(whole)[nodes(self.system.axes, u0.shape[2:])]
         return rate
@@ -68,7 +68,7 @@ class Reference:
     def evaluate(self, graph: nx.DiGraph, u: Any, **data: Any) -> np.ndarray:
         """The integrals that a graph computes from u, shape (B,)."""
         u0 = real(u, "u")
-        whole = closed(self.system.axes, u0, odd=True)
+        whole = closed(self.system.axes, u0, odd=True, walls=self.system.walls)
         context = Context(self.system.axes, u0.shape[2:], self.scalars)
         inputs = {str(self.system.problem.unknown.func): whole, **self._closed_data(data, u0.shape)}
         return run(graph, inputs, context).reshape(len(u0))
@@ -132,8 +132,8 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
     return found
 
 
-def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool) -> np.ndarray:
-    """Nodes → closed domain: an odd unknown vanishes on a plane through nodes, data continue evenly."""
+def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool, walls: Walls = ()) -> np.ndarray:
+    """Nodes → closed domain: an odd unknown has the value of a wall on a plane through nodes, data continue evenly."""
     d = len(axes)
     if u.ndim != d + 2 or u.shape[1] != 1 or 0 in u.shape:
         raise DataError(f"u has shape {u.shape}; expected (B, 1, *grid) with {d} grid axes")
@@ -141,7 +141,12 @@ def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool) -> np.ndarray:
         low, high = axis.closed(0)
         pad = [(0, 0)] * u.ndim
         pad[2 + a] = (-low // 2, high // 2)
-        u = np.pad(u, pad, mode="constant" if odd else "edge")
+        if odd:
+            values = [(0.0, 0.0)] * u.ndim
+            values[2 + a] = walls[a] if walls else (0.0, 0.0)
+            u = np.pad(u, pad, constant_values=values)
+        else:
+            u = np.pad(u, pad, mode="edge")
     return u
 
 

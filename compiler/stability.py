@@ -12,7 +12,8 @@ For  f(u) = −A(u)u − Tu + r(u),  A(u) = Σ_c κ_c K_c* G_c(u) K_c,  and a sc
     CFL                 waves and transport ⇒ the same limit as a Courant number, cells crossed per step
 
 The first two need a scheme that meets one operator A(w) per step, or a linear f. A reaction β(f − u) replaces ρ by
-ρ + 2β, and norms are compared with max(‖u‖, ‖f‖). Where x = ∞ so is the bound.
+ρ + 2β, and norms are compared with max(‖u‖, ‖f‖). Where x = ∞ so is the bound. Between walls of one value g the norm is
+that of u − g, between walls of several values it is not known to decrease, and the maximum principle counts the walls.
 
 Proofs: docs/stability.md. The bounds hold for every grid size. "Refuted" always comes with an input on which the
 network itself was seen to break the claim; what is neither proved nor refuted is unknown.
@@ -258,8 +259,10 @@ class _Analysis:
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
         first = self.scheme.governing
-        bounded = [n for n in (first, "maximum principle") if self.claim(n).limit(self.order) is not None]
-        return first if self.bounds.at_rest or not bounded else bounded[0]
+        others = ("maximum principle", POWER) if self.system.walls else ("maximum principle",)
+        bounded = [n for n in (first, *others) if self.claim(n).limit(self.order) is not None]
+        settled = self.bounds.at_rest and self.system.level is not None
+        return first if settled or not bounded else bounded[0]
 
     # --- what the scheme does -------------------------------------------------------------------------------
 
@@ -335,6 +338,13 @@ class _Analysis:
         why_not = bound.why_not or r.why_not
         if bound.rate is None or bound.low < 0:
             return Claim(why_not=why_not)
+        if (
+            self.system.walls
+            and bound is self.bounds.frozen
+            and not (self.bounds.at_rest and self.system.level is not None)
+        ):
+            between = "a reaction" if self.system.level is not None else "walls of several values"
+            return Claim(why_not=f"{between}, so that u tends to no constant")
         if self.bounds.at_rest:
             known = linear_end is not None
             return Claim(
@@ -366,6 +376,8 @@ class _Analysis:
         per = f" over a cycle of {self.scheme.cycle} layers" if self.scheme.cyclic else ""
         claim = replace(claim, open=self._open and one)
         proof = f"u⁺ = {self._step_text()} with A symmetric and 0 ≤ A ≤ ρ, so ‖u⁺‖ ≤ ‖u‖{per}"
+        if self.system.walls:
+            proof = f"{proof}, for the deviation of u from the walls"
         if self.bounds.reaction.source:
             proof = "−(1 − τβ)I ≤ I − τβ − τA ≤ (1 − τβ)I, so ‖u⁺‖ ≤ (1 − τβ)‖u‖ + τβ‖f‖ ≤ max(‖u‖, ‖f‖)"
             if not self.scheme.euler:
@@ -463,6 +475,10 @@ class _Analysis:
             return Claim(
                 averages, bound.rate, self._up_to(proof, Claim(averages, bound.rate)), assumptions, symbol="max Aᵢᵢ"
             )
+        if not r.affine and r.interval is not None:
+            outside = [v for v in self.system.fixed if not r.interval[0] <= v <= r.interval[1]]
+            if outside:
+                return Claim(why_not=f"the wall of value {outside[0]:g} lies outside the interval {r.interval}")
         within = "values stay between the extremes of u and f" if r.affine else "values stay in the interval"
         proof = f"u⁺ does not decrease in any value of u, so {within}"
         symbol = "(max Aᵢᵢ + β)" if r.affine else "(max Aᵢᵢ + sup(−r'))"
@@ -783,6 +799,9 @@ class _Analysis:
 
     def _counterexample(self, notion: str, tau: float, claim: Claim) -> Witness | None:
         search = self._search
+        at_rest = not self.system.walls or (self.bounds.at_rest and self.system.level is not None)
+        if not at_rest and notion != "nonexpansive":  # no state is known about which to search
+            return None
         if self.system.transports and notion in ("norm decrease", "nonexpansive", "von Neumann", POWER, "CFL"):
             found = self._growing_wave(search, tau)
             return found if found is not None else search.blow_up(tau)

@@ -25,6 +25,9 @@ from .stencil import Orbit, fraction
 
 LINE = 88
 
+DIRECTION = "extend_direction"
+"""The method that gives directions their ghost rings, where these differ from those of states."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -57,6 +60,8 @@ class Body:
     def __init__(self, graph: nx.DiGraph, words: Vocabulary, least: Mapping[str, tuple[int, ...]], result: str) -> None:
         self.graph, self.words = graph, words
         self.axes = graph.graph["axes"]
+        states = (op for _, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "state")
+        self.walls = next((op.walls for op in states), ())
         self.layout: Layout = plan(graph, least)
         taken = {*words.scalars.values(), *words.reserved}
         given = {n for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "initial"}
@@ -209,7 +214,10 @@ class Body:
         d = len(self.axes)
         if isinstance(op, Ghost):
             inner = arguments[0][0] + slices(arguments[0][1], ((0, 0),) * d, (0,) * d)
-            return Statement(f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.extend({inner})",))
+            method = "extend" if op.walls == self.walls else DIRECTION
+            return Statement(
+                f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.{method}({inner})",)
+            )
         if isinstance(op, Integral):
             return Statement(f"{target} = Σ {arguments[0][0]}", tuple(self._integral(name, *arguments[0], width)))
         if isinstance(op, (Stencil, AdjointStencil)):

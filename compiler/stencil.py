@@ -29,7 +29,7 @@ import scipy.sparse
 import sympy as sp
 
 from .errors import DiscretisationError
-from .grid import Axis, Location, Parity, exact
+from .grid import Axis, Location, Parity, Walls, exact
 
 Taps = tuple[tuple[int, Fraction], ...]
 """(offset in half cells, weight), for h = 1."""
@@ -193,14 +193,41 @@ class Stencil:
 
     # --- the matrix -------------------------------------------------------------------------------------
 
-    def apply(self, u: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
+    def apply(
+        self,
+        u: np.ndarray,
+        shape: tuple[int, ...],
+        parity: Parity,
+        values: Mapping[str, float],
+        walls: Walls = (),
+    ) -> np.ndarray:
         """K u; `u` holds the closed domain in its last axes, `shape` counts the nodes."""
-        parts = (
-            self._along(u, [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)])
-            * number(self.scale(p), values)
-            for p in self.products
-        )
-        total: np.ndarray = np.sum(list(parts), axis=0)
+        parts = []
+        for p in self.products:
+            matrices = [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)]
+            part = self._along(u, matrices)
+            if walls:
+                part = part + self._lift(p, matrices, shape, parity, walls)
+            parts.append(part * number(self.scale(p), values))
+        total: np.ndarray = np.sum(parts, axis=0)
+        return total
+
+    def _lift(
+        self, p: Product, matrices: list[scipy.sparse.csr_array], shape: tuple[int, ...], parity: Parity, walls: Walls
+    ) -> np.ndarray:
+        """What values on the walls add to K u, which is continued along one axis after the other."""
+        total = np.zeros([m.shape[0] for m in matrices])
+        for a, n in enumerate(shape):
+            term = np.ones(())
+            for b, m in enumerate(matrices):
+                if b < a:
+                    factor = np.full(m.shape[0], float(sum(w for _, w in p.taps[b])))
+                elif b == a:
+                    factor = _offsets(self.axes[a], p.taps[a], self.target[a], n, parity[a], walls[a])
+                else:
+                    factor = m @ np.ones(m.shape[1])
+                term = term[..., None] * factor
+            total = total + term
         return total
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
@@ -249,11 +276,21 @@ def _difference_matrix(
     rows, columns = axis.positions(target, n), axis.positions(source, n)
     matrix = scipy.sparse.csr_array((len(rows), len(columns)))
     for offset, weight in taps:
-        folded, sign = axis.fold(rows + offset, n, parity)
+        folded, sign, _ = axis.fold(rows + offset, n, parity)
         index = (folded - columns[0]) // 2
         entries = (sign * float(weight), (np.arange(len(rows)), index))
         matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
     return matrix
+
+
+def _offsets(
+    axis: Axis, taps: Taps, target: int, n: int, parity: tuple[int, int], values: tuple[float, float]
+) -> np.ndarray:
+    """What values on the walls add to a one-dimensional stencil."""
+    rows = axis.positions(target, n)
+    terms = [float(w) * axis.fold(rows + offset, n, parity, values)[2] for offset, w in taps]
+    total: np.ndarray = np.sum(terms, axis=0)
+    return total
 
 
 def squared_norm(stencil: Stencil) -> tuple[sp.Expr, bool]:

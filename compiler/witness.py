@@ -43,18 +43,22 @@ class Search:
     def __init__(self, system: SemiDiscrete, scheme: Scheme, bounds: Bounds, own: Mapping[str, float]) -> None:
         self.system, self.scheme, self.bounds, self.own = system, scheme, bounds, own
         self.solves = bool(scheme.structure.solves)
+        self.level = system.level or 0.0  # states are deviations from it
         # one long axis, the others just wide enough for the stencils
         self.shape = (32,) + (6,) * (system.problem.dimension - 1)
 
     def run(self, u: np.ndarray, tau: float, cycles: int = 1) -> np.ndarray | None:
-        """The state after `cycles` cycles (or steps); None where no data are known to serve or a solve fails."""
+        """The state after `cycles` cycles (or steps); None where no data are known to serve or a solve fails.
+
+        States are deviations from the value of the walls.
+        """
         layers = self.scheme.cycle * cycles + self.scheme.starting_steps
         data = self.data(u.shape[2:])
         if data is None:
             return None
         reference = Reference(self.system, self.scheme, tau, self.bounds.values, self.own)
         try:
-            return reference.states(u, layers, **data)[0]
+            return reference.states(u + self.level, layers, **data)[0] - self.level
         except ConvergenceError:
             return None
 
@@ -71,7 +75,7 @@ class Search:
         return found
 
     def _witness(self, text: str, *inputs: np.ndarray) -> Witness:
-        return Witness(text, inputs, self.data(inputs[0].shape[2:]) or {})
+        return Witness(text, tuple(u + self.level for u in inputs), self.data(inputs[0].shape[2:]) or {})
 
     def _amplitudes(self) -> np.ndarray:
         """From tiny to huge; an implicit step is run on tiny ones only, for which its equation is almost linear."""
@@ -139,7 +143,7 @@ class Search:
         v, data = self.run(u, tau), self.data(self.shape)
         if v is None or data is None or not np.isfinite(v).all():
             return None
-        before, after = energy(u, **data), energy(v, **data)
+        before, after = (energy(w + self.level, **data) for w in (u, v))
         rise = (after - before) / np.maximum(abs(before), 1e-300)
         k = int(np.nanargmax(rise))
         if not rise[k] > _CLEARLY:
@@ -188,7 +192,7 @@ class Search:
         if interval is None:
             u = impulse * self._amplitudes().reshape(-1, 1, *(1,) * len(self.shape))
         else:  # both ways, from one end to the other
-            a, b = interval
+            a, b = (end - self.level for end in interval)
             u = np.concatenate([a + (b - a) * impulse, b - (b - a) * impulse])
         v = self.run(u, tau)
         if v is None:
@@ -199,8 +203,9 @@ class Search:
         k = int(np.nanargmax(miss))
         if not miss[k] > _CLEARLY:
             return None
+        ends = [e + self.level for e in (low[k], high[k], v[k].min(), v[k].max())]
         text = (
-            f"a state between {low[k]:.3g} and {high[k]:.3g}, an impulse, goes to values between "
-            f"{v[k].min():.3g} and {v[k].max():.3g}"
+            f"a state between {ends[0]:.3g} and {ends[1]:.3g}, an impulse, goes to values between "
+            f"{ends[2]:.3g} and {ends[3]:.3g}"
         )
         return self._witness(text, u[k : k + 1])

@@ -93,8 +93,14 @@ def mixed_boundary(name: str) -> dict[Any, Any]:
     return {first: (loom.Dirichlet(0), loom.NoFlux()), **dict.fromkeys(others, loom.Periodic())}
 
 
+def walls(name: str) -> dict[Any, Any]:
+    """Dirichlet conditions of two values at the ends of the first axis, no flux along the others."""
+    first, *others = axes(name)
+    return {first: (loom.Dirichlet(1), loom.Dirichlet(-0.5)), **dict.fromkeys(others, loom.NoFlux())}
+
+
 def boundary(name: str, kind: str) -> Any:
-    return mixed_boundary(name) if kind == "mixed" else BOUNDARIES[kind]
+    return {"mixed": mixed_boundary, "walls": walls}[kind](name) if kind in ("mixed", "walls") else BOUNDARIES[kind]
 
 
 def pde(name: str, kind: str = "no-flux") -> Any:
