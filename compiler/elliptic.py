@@ -312,10 +312,11 @@ class Elliptic:
 
 @dataclass(frozen=True)
 class ImplicitStep(Elliptic):
-    """The linear system of one implicit step, A(w) = b for the correction w of its first guess.
+    """The system of one implicit step, whose residual is R(v) = v − … − τf(v).
 
-    A is the derivative of the residual v − … − τf(v). It reads the old state, which travels to the coarser grids like
-    data, and the step size.
+    A linear R gives A(w) = b for the correction w of the first guess, A its derivative. Of a nonlinear one A are the terms
+    that contain v, and A(v) = A(guess) + b. b is minus the residual of the guess in both. What A reads of the old state
+    travels to the coarser grids like data, and so does the step size.
     """
 
     steps: Any = None
@@ -350,9 +351,10 @@ class ImplicitStep(Elliptic):
     def names(self) -> tuple[str, ...]:
         return (self.right, self.lagged, *super().names)
 
-    @property
+    @cached_property
     def linear(self) -> bool:
-        return True
+        graph, v, _, _, tangent, _ = self._residual
+        return v not in nx.ancestors(graph, tangent)
 
     @property
     def singular(self) -> bool:
@@ -368,35 +370,68 @@ class ImplicitStep(Elliptic):
 
     @cached_property
     def stages(self) -> tuple[tuple[str, nx.DiGraph], ...]:
-        builder = Builder(self.axes)
+        _, _, _, residual, tangent, _ = self._residual
+        return self._part(tangent if self.linear else residual, whole=False)
+
+    def _derivative(self, secant: bool) -> nx.DiGraph:
+        return self._part(self._residual[5 if secant else 4], whole=True)[-1][1]
+
+    @cached_property
+    def _residual(self) -> tuple[nx.DiGraph, str, str, str, str, str]:
+        """The graph of a step, and in it the unknown v, a direction w, R(v), R'(v)w and its secant."""
+        builder = Builder(self.axes, secants=True)
         u = self.system.state(builder)
         new = self.steps.step(self.system.right_hand_side(builder), u, TAU)
         graph = builder.graph
-        _, v, _, w, tangent = next(n["args"] for _, n in graph.nodes(data=True) if isinstance(n["op"], ops.Solve))[:5]
-        assert new.name in graph and v not in nx.ancestors(graph, tangent), "a linear residual"
-        needed = nx.ancestors(graph, tangent) | {tangent}
-        own, parity = str(self.problem.unknown.func), self.system.parity
-        renamed = {
-            u.name: ops.Input(self.lagged, "data", parity, self.system.walls),
-            w: ops.Input(own, "state", parity),
-        }
+        assert new.name in graph
+        solves = (n["args"] for _, n in graph.nodes(data=True) if isinstance(n["op"], ops.Solve))
+        R, v, _, w, tangent, secant = next(solves)
+        return graph, v, w, R, tangent, secant
+
+    def _part(self, output: str, whole: bool) -> tuple[tuple[str, nx.DiGraph], ...]:
+        """The graph of one output: v or, of a linear A, w are its state; without `whole` terms free of v are left out."""
+        graph, v, w, *_ = self._residual
+        graph = graph.copy()
+        own, parity, walls = str(self.problem.unknown.func), self.system.parity, self.system.walls
+        renamed = {own: ops.Input(self.lagged, "data", parity, walls)}
+        if self.linear:
+            renamed[w] = ops.Input(own, "state", parity)
+        else:
+            renamed |= {v: ops.Input(own, "state", parity, walls), w: ops.Input(self.direction, "state", parity)}
+        for name, op in renamed.items():
+            graph.nodes[name].update(op=op, hint=op.name)
+        graph.graph["outputs"] = (output,)
+        moving = nx.descendants(graph, v) | {v}
 
         def visit(builder: Builder, op: ops.Op, arguments: tuple[str, ...], hint: str) -> str:
             if isinstance(op, ops.Ghost):  # states carry their rings here
                 return arguments[0]
             return builder.add(op, *arguments, hint=hint)
 
-        for name, op in renamed.items():
-            graph.nodes[name].update(op=op, hint=op.name)
-        builder.finish(tangent)
-        kept = rebuild(graph, visit, keep=lambda name, op: name in needed)
-        return optimise(kept)
+        if not (whole or self.linear):
+            graph = _terms(graph, output, moving)
+        needed = nx.ancestors(graph, output) | {output}
+        return optimise(rebuild(graph, visit, keep=lambda name, op: name in needed))
 
     @cached_property
     def right_hand_side(self) -> nx.DiGraph:
         builder = Builder(self.axes)
         b = builder.value(ops.Input(self.right, "data", tuple((1, 1) for _ in self.axes)), hint=self.right)
         return builder.finish(b.name)
+
+
+def _terms(graph: nx.DiGraph, output: str, moving: set[str]) -> nx.DiGraph:
+    """The graph without the terms of nested sums at its output that do not move."""
+    node = graph.nodes[output]
+    if not isinstance(node["op"], ops.Combination):
+        return graph
+    kept = [(c, a) for c, a in zip(node["op"].coefficients, node["args"], strict=True) if a in moving]
+    for _, argument in kept:
+        graph = _terms(graph, argument, moving)
+    graph.remove_edges_from([(a, output) for a in node["args"]])
+    graph.add_edges_from((a, output) for _, a in kept)
+    node.update(op=ops.Combination(tuple(c for c, _ in kept)), args=tuple(a for _, a in kept))
+    return graph
 
 
 def half(kind: str, n: int) -> int:

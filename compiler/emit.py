@@ -62,8 +62,8 @@ class Network:
     energy: nx.DiGraph | None
     report: Report
     plan: Plan | None
-    cycles: tuple[list[str], str] | None
-    """The imports and the code of the U-net that solves the steps, if multigrid does."""
+    cycles: tuple[list[str], str, bool] | None
+    """The imports and the code of the U-net that solves the steps, if multigrid does, and whether they are linear."""
     training: Training
     name: str
     version: str
@@ -124,10 +124,11 @@ class _Emitter:
     def _jacobian(self) -> bool:
         return self.plan is not None and self.plan.method in ("cg", "bicgstab", "thomas", "newton-krylov")
 
-    def _cycles_call(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What the U-net of a step is given besides its right-hand side: the old state, data and scalars, by name."""
-        scalars = [*self.problem.parameters, TAU]
-        return tuple(str(f.func) for f in self.problem.data), tuple(self.scalars[p] for p in scalars)
+    def _cycles_call(self) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        """The data and scalars that the U-net of a step is given, by name, and whether it solves for a correction."""
+        assert self.network.cycles is not None
+        scalars = tuple(self.scalars[p] for p in (*self.problem.parameters, TAU))
+        return tuple(str(f.func) for f in self.problem.data), scalars, self.network.cycles[2]
 
     def _own_symbols(self) -> list[sp.Symbol]:
         """The scheme's own scalars: scheduled coefficients and the relaxation coefficient."""
@@ -673,7 +674,7 @@ class _Emitter:
     def _solver(self) -> dict[str, Any]:
         """What the templates of the recurrence need."""
         if self.network.cycles:
-            imports, code = self.network.cycles
+            imports, code, _ = self.network.cycles
             return {"solver": None, "solvers": code, "warns": False, "imports": imports}
         if self.plan is None:
             return {"solver": None, "solvers": "", "warns": False, "imports": []}

@@ -64,10 +64,11 @@ def emit_cycle(problem: Elliptic, training: CycleTraining, report: CycleReport, 
     return _Emitter(problem, training, report, name, version).source()
 
 
-def embed_cycle(problem: ImplicitStep, name: str) -> tuple[list[str], str]:
-    """The imports and the code of the U-net that solves a step, to stand in the module of a time scheme."""
+def embed_cycle(problem: ImplicitStep, name: str) -> tuple[list[str], str, bool]:
+    """The imports and the code of the U-net that solves a step, to stand in the module of a time scheme, and whether it
+    is linear."""
     emitter = _Emitter(problem, CycleTraining(), None, name, "")
-    return emitter.imports, emitter.source().rstrip() + "\n\n"
+    return emitter.imports, emitter.source().rstrip() + "\n\n", problem.linear
 
 
 class _Emitter:

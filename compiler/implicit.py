@@ -106,10 +106,10 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
         linear = "thomas" if R.tridiagonal else "cg" if R.definite else "bicgstab"
         method = linear if R.linear else "newton-krylov"
     if method == "multigrid":
-        if not R.linear or len(solves) > 1:
+        if len(solves) > 1:
             raise SchemeError(
-                "solver=Multigrid(…) solves one linear system per step, and this is a nonlinear one or one of several; "
-                "use SemiImplicit, whose systems are linear, or solver='newton-krylov'"
+                f"solver=Multigrid(…) solves one system per step, and {type(scheme).__name__} has {len(solves)}; use "
+                f"solver='auto'"
             )
         return Plan(
             solver, method, inner="cg", secant=None, dims=None, damping=1.0, gain=R.high, unrolled=0, unrolled_inner=0

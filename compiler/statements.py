@@ -48,7 +48,7 @@ class Vocabulary:
     reserved: frozenset[str]
     jacobian: bool = False
     secant: bool = False
-    cycles: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    cycles: tuple[tuple[str, ...], tuple[str, ...], bool] | None = None
     """The data and scalars that the U-net of a step is given, if multigrid solves it."""
     dims: Mapping[str, int] | None = None
     """The axis of every Thomas solve, counted from the last."""
@@ -140,13 +140,13 @@ class Body:
         return [Statement(what, (*lines, *code.splitlines()))]
 
     def _cycles(self, residual: str, lines: list[str], target: str, guess: str, width: int) -> list[str]:
-        """The call of the U-net: the guess is corrected by A⁻¹ of minus its residual."""
+        """The call of the U-net: for linear systems it finds the correction of the guess, for others the new state."""
         assert self.words.cycles is not None
-        fields, scalars = self.words.cycles
+        fields, scalars, linear = self.words.cycles
         start = self._at_nodes(guess)
-        arguments = ["torch.zeros_like(start)", f"-{residual}(start)", "start"]
+        arguments = ["torch.zeros_like(start)" if linear else "start", f"-{residual}(start)", "start"]
         arguments += [self._at_nodes(name) for name in fields] + list(scalars)
-        step = call("start + self.multigrid", arguments, width - len(target) - 3)
+        step = call("start + self.multigrid" if linear else "self.multigrid", arguments, width - len(target) - 3)
         return [*lines, f"start = {start}", f"{target} = {step[0]}", *step[1:]]
 
     def _jacobian(self, stem: str, name: str, v: str, w: str, tangent: str, lines: list[str], width: int) -> str:

@@ -466,25 +466,40 @@ def test_semi_implicit_steps_by_multigrid(name, kind):
 
 
 def test_other_implicit_steps_by_multigrid(tmp_path):
-    """Crank–Nicolson and implicit Euler where they are linear; trained, saved, exported; refused where nonlinear."""
+    """Crank–Nicolson and implicit Euler, by FAS where they are nonlinear; trained and saved."""
     for scheme in (loom.BackwardEuler, loom.CrankNicolson):
         net = loom.compile(zoo.pde("reaction 2d"), scheme=scheme(2, tau=2.0, solver=loom.Multigrid(12, tol=1e-9)))
         u, data = zoo.sample(net)
         new = net.module(torch.float64)(u, **data).numpy()
         reference = net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()})
         np.testing.assert_allclose(new, reference, rtol=0, atol=1e-8)
-        with pytest.raises(loom.SchemeError, match="SemiImplicit"):
-            loom.compile(zoo.pde("perona-malik 2d"), scheme=scheme(2, tau=2.0, solver=loom.Multigrid(3)))
-    net = loom.compile(
-        zoo.pde("perona-malik 2d"),
-        scheme=loom.SemiImplicit(1, tau=2.0, solver=loom.Multigrid(2)),
-        trainable=["lam", "tau"],
-    )
+    for scheme in (loom.SemiImplicit, loom.BackwardEuler):
+        _check_trained_steps(scheme(1, tau=1.0, solver=loom.Multigrid(2)), tmp_path / scheme.name)
+
+
+NONLINEAR = ["perona-malik 1d", "perona-malik 2d", "coefficient and g 2d", "reaction 2d", "perona-malik 3d"]
+
+
+@pytest.mark.parametrize("scheme", [loom.BackwardEuler, loom.CrankNicolson])
+@pytest.mark.parametrize(("name", "kind"), [(n, k) for i, n in enumerate(NONLINEAR) for k in zoo.KINDS[i % 2 :: 2]])
+def test_nonlinear_implicit_steps_by_full_approximation(name, kind, scheme):
+    """v − τf(v) = …, solved by FAS to a tolerance; the reference solves by Newton's method."""
+    cycles = loom.Multigrid(25, tol=1e-9)
+    net = loom.compile(zoo.pde(name, kind), scheme=scheme(2, tau=0.5, solver=cycles), unstable="allow")
+    u, data = zoo.sample(net)
+    with torch.no_grad():
+        new = net.module(torch.float64)(u, **data).numpy()
+    reference = net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()})
+    np.testing.assert_allclose(new, reference, rtol=0, atol=1e-8)
+
+
+def _check_trained_steps(scheme, folder):
+    net = loom.compile(zoo.pde("perona-malik 2d"), scheme=scheme, trainable=["lam", "tau"])
     assert net.stability["norm decrease"].status == "unknown", "two cycles are no solve"
     module = net.module(torch.float64)
     u, _ = zoo.sample(net)
     weights = dict(module.named_parameters())
-    loaded = loom.load(net.save(tmp_path / "net", module))
+    loaded = loom.load(net.save(folder / "net", module))
     assert loaded.scheme == net.scheme
     again = loaded.module(torch.float64)
     torch.testing.assert_close(again(u), module(u))
@@ -495,8 +510,7 @@ def test_other_implicit_steps_by_multigrid(tmp_path):
 
     values = [w.detach().clone().requires_grad_() for w in weights.values()]
     assert torch.autograd.gradcheck(run, [u, *values], atol=1e-6, rtol=1e-4, fast_mode=True)
-    path = tmp_path / "net.py"
-    path.write_text(net.source, encoding="utf-8")
+    path = folder / "net" / "net.py"
     for command in (["format", "--check", "--isolated"], ["check", "--isolated"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *command, str(path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-2000:]

@@ -93,6 +93,9 @@ def mixed_boundary(name: str) -> dict[Any, Any]:
     return {first: (loom.Dirichlet(0), loom.NoFlux()), **dict.fromkeys(others, loom.Periodic())}
 
 
+KINDS = ("no-flux", "dirichlet", "periodic", "mixed", "walls")
+
+
 def walls(name: str) -> dict[Any, Any]:
     """Dirichlet conditions of two values at the ends of the first axis, no flux along the others."""
     first, *others = axes(name)
