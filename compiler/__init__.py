@@ -23,6 +23,7 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
+from .cycle_graph import cycle_graph
 from .cycle_reference import CycleReference
 from .cycle_report import CycleReport, CycleTraining, judge
 from .discretise import TAU, SemiDiscrete, Space
@@ -138,7 +139,8 @@ def _compile_steady(
     system = space.discretise(problem, grid)
     name = _class_name(problem, system)
     source = emit_cycle(prepared, training, report, name, version())
-    return Compiled(name, problem, system, scheme, training, report, prepared.stages, source, elliptic=prepared)
+    stages = (*prepared.stages, ("cycle", cycle_graph(prepared)))
+    return Compiled(name, problem, system, scheme, training, report, stages, source, elliptic=prepared)
 
 
 def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> nx.DiGraph:

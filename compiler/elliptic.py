@@ -314,9 +314,9 @@ class Elliptic:
 class ImplicitStep(Elliptic):
     """The system of one implicit step, whose residual is R(v) = v − … − τf(v).
 
-    A linear R gives A(w) = b for the correction w of the first guess, A its derivative. Of a nonlinear one A are the terms
-    that contain v, and A(v) = A(guess) + b. b is minus the residual of the guess in both. What A reads of the old state
-    travels to the coarser grids like data, and so does the step size.
+    A linear R gives A(w) = b for the correction w of the first guess, A its derivative. Of a nonlinear one A are the
+    terms that contain v, and A(v) = A(guess) + b. b is minus the residual of the guess in both. What A reads of the
+    old state travels to the coarser grids like data, and so does the step size.
     """
 
     steps: Any = None
@@ -389,7 +389,7 @@ class ImplicitStep(Elliptic):
         return graph, v, w, R, tangent, secant
 
     def _part(self, output: str, whole: bool) -> tuple[tuple[str, nx.DiGraph], ...]:
-        """The graph of one output: v or, of a linear A, w are its state; without `whole` terms free of v are left out."""
+        """The graph of one output, whose state is v or, of a linear A, w. Unless `whole`, without terms free of v."""
         graph, v, w, *_ = self._residual
         graph = graph.copy()
         own, parity, walls = str(self.problem.unknown.func), self.system.parity, self.system.walls

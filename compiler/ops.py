@@ -7,6 +7,7 @@
     v            Ghost               a value on the nodes, continued beyond the boundary as the unknown is
     R(v) = 0     Solve               the root of a residual: an implicit step
     u, f         Input               the state, an earlier state, a data field, the unknown of a solve
+    R, P, …      Level               what a multigrid cycle is made of
 
 A value has a `Place`: where it lies (location) and how it continues beyond the boundary (parity). Its array
 holds the closed domain, mirror planes included. How an op is printed is the business of statements.py.
@@ -260,6 +261,48 @@ class Solve(Op):
 
     def text(self, names: Sequence[str]) -> str:
         return f"{names[1]}: {names[0]} = 0, from {names[2]}"
+
+
+@dataclass(frozen=True)
+class Level(Op):
+    """Base of the ops of a multigrid cycle, which the graph names and the templates of the cycle write."""
+
+    label: str
+    parity: Parity
+    walls: Walls = ()
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Place((0,) * len(self.parity), self.parity, self.walls)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        raise AssertionError("the reference runs the cycle itself, not its graph")
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.kind} of {', '.join(names)} ({self.label})"
+
+
+class Smoother(Level):
+    """Sweeps for A(u) = b from u. Arguments: u, b."""
+
+    kind: ClassVar[str] = "smoother"
+
+
+class Restriction(Level):
+    """A value on the next coarser grid."""
+
+    kind: ClassVar[str] = "restriction"
+
+
+class Prolongation(Level):
+    """A value on the next finer grid."""
+
+    kind: ClassVar[str] = "prolongation"
+
+
+class CoarseSolve(Level):
+    """A(v) = c on the levels below, by a cycle from v or from 0. Arguments: v and c, or c."""
+
+    kind: ClassVar[str] = "solve"
 
 
 # --- pointwise expressions: parity and NumPy meaning --------------------------------------------------------

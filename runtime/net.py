@@ -118,7 +118,7 @@ class Net:
 
     @property
     def graph(self) -> nx.DiGraph:
-        """The graph of one step after all passes."""
+        """The graph of one step after all passes; of a steady problem, of one multigrid cycle."""
         return self._compiled.graph
 
     def dump(self, after: str = PIPELINE[-1][0]) -> str:

@@ -28,6 +28,9 @@ _COLOURS = {
     "combination": "#e4dcf5",
     "ghost ring": "#f4efc6",
     "solve": "#c9ecec",
+    "smoother": "#d9d3c7",
+    "restriction": "#c7d9d3",
+    "prolongation": "#d3c7d9",
 }
 
 

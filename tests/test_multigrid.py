@@ -670,6 +670,18 @@ def test_every_emitted_file_is_formatted_clean_and_needs_torch_alone(tmp_path):
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("name", ["helmholtz 2d", "charbonnier 2d"])
+def test_the_graph_is_that_of_a_cycle(name):
+    """Smoother, restriction, solve, prolongation, in this order; A in between as stencils and fluxes."""
+    graph = mg.network(name, "no-flux", cycle="W", cycles=1).graph
+    kinds = [node["op"].kind for node in graph.nodes.values()]
+    order = [k for k in kinds if k in ("smoother", "restriction", "solve", "prolongation")]
+    linear = name.startswith("helmholtz")
+    assert order == ["smoother", *["restriction"] * (1 if linear else 2), "solve", "solve", "prolongation", "smoother"]
+    assert ("flux" in kinds) != linear and {"stencil", "combination"} <= set(kinds)
+    assert "restriction" in mg.network(name, "no-flux").dump("cycle")
+
+
 def test_round_trip_report_and_explanation(tmp_path):
     net = mg.network("charbonnier 2d", "no-flux", 16, trainable=["lam", "smoother"])
     module = net.module(torch.float64)
