@@ -396,7 +396,7 @@ def _radial(
         rest = sp.Add(*(w * q for w, q in zip(weights[1:], further, strict=True)))
         opened = opened.xreplace({first: s**2 - rest})
         if opened.is_rational_function():
-            opened = sp.cancel(opened)
+            opened = sp.Add(*(sp.cancel(term) for term in sp.Add.make_args(opened)))
         if opened.free_symbols & set(further):
             return None, [], ()
     return opened, others, weights

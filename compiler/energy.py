@@ -103,6 +103,10 @@ def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     """∫₀ˢ e in closed form, checked by differentiation; None if there is none."""
     if e.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign):
         return None
+    terms = sp.Add.make_args(sp.expand_mul(e))
+    if len(terms) > 1:
+        parts = [_antiderivative(term, s) for term in terms]
+        return None if any(p is None for p in parts) else sp.Add(*parts)
     found = manualintegrate(e, s)
     if found.has(sp.Integral, sp.Piecewise) or found.has(sp.I):
         return None

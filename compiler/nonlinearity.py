@@ -173,6 +173,8 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     >>> flux_slope.symbolic_low, flux_slope.symbolic_high
     (-1/8, 1)
     """
+    if len(groups := _groups(f, trainable)) > 1 and (found := _summed(groups, s, trainable, even)):
+        return found
     given, f = f, _factored(f)
     smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
     slope = _factored(sp.diff(f, s)) if s in f.free_symbols and smooth else None
@@ -193,6 +195,37 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     low, symbolic_low = settled(closed[0], -low, low_beyond, -1)
     high, symbolic_high = settled(closed[1], high, high_beyond, 1)
     return Range(low, high, symbolic_low, symbolic_high, where)
+
+
+def _groups(f: sp.Expr, trainable: frozenset[Parameter]) -> list[sp.Expr]:
+    """The terms of a sum, those with the same trainable parameters together."""
+    groups: dict[frozenset[sp.Symbol], sp.Expr] = {}
+    for term in sp.Add.make_args(sp.expand_mul(f) if len(f.free_symbols & trainable) > 1 else f):
+        key = frozenset(term.free_symbols & trainable)
+        groups[key] = groups.get(key, sp.S.Zero) + term
+    return list(groups.values())
+
+
+def _summed(groups: list[sp.Expr], s: sp.Symbol, trainable: frozenset[Parameter], even: bool) -> Range | None:
+    """The sum of the ranges of terms whose trainable parameters are their own: an enclosure, attained where all are
+    largest at one point, as mixtures of diffusivities are at 0. None where the range of a term is not known."""
+    values = {p: sp.Float(p.value, 17) for p in trainable}
+    ends: list[sp.Expr] = [sp.S.Zero, sp.S.Zero]
+    where = []
+    for group in groups:
+        factor, rest = sp.factor_terms(group).as_independent(s, as_Add=False)
+        r = range_of(rest, s, trainable, even)
+        if not r.known or factor.is_real is not True:
+            return None
+        where.append(r.where_low)
+        low = sp.Float(r.low, 17) if r.symbolic_low is None else r.symbolic_low
+        high = sp.Float(r.high, 17) if r.symbolic_high is None else r.symbolic_high
+        if factor.is_nonnegative is not True:  # whatever its sign, the larger end in size bounds both
+            widest = sp.Max(abs(low), abs(high))
+            low, high, factor = -widest, widest, sp.Abs(factor)
+        ends = [ends[0] + factor * low, ends[1] + factor * high]
+    at = [float(e.xreplace(values)) for e in ends]
+    return Range(at[0], at[1], ends[0], ends[1], next((w for w in where if w), None))
 
 
 def range_on(f: sp.Expr, s: sp.Symbol, low: float, high: float) -> tuple[float, float]:

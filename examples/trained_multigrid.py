@@ -293,9 +293,9 @@ class Experiment:
             doc.strip(),
             "",
             f"Images: {self.images.text}. What is trained is trained on {2 * POOL} crops of 64² for two cycles, on the",
-            "logarithm of the error relative to the first guess's, and tested on images, masks and noise not seen before,",
-            "at 64², 128² and 256². Five seeds; the learning rate of each arm is the best of three by its own training",
-            f"loss; {p.steps} steps of training, ten times as many for the plain U-net.",
+            "logarithm of the error relative to the first guess's, and tested on images, masks and noise not seen",
+            "before, at 64², 128² and 256². Five seeds; the learning rate of each arm is the best of three by its own",
+            f"training loss; {p.steps} steps of training, ten times as many for the plain U-net.",
         ]
         for i, what in enumerate(("error", "residual")):
             lines += [
@@ -336,7 +336,19 @@ class Experiment:
 
 
 COMMANDS = {"inpainting": "inpainting", "diffusion_steps": "diffusion"}
-VERDICTS = {"inpainting": "", "diffusion_steps": ""}
+VERDICTS = {
+    "inpainting": """\
+Training s, relaxations, transfers and gains, 49 numbers, gives 1.7 times the digits per cycle of the classical method
+with s chosen well, at 16 times the pixels it was trained on as well, and the solution stays that of the equation: the
+error goes on falling. The plain U-net, 425 times the weights, learns a rough guess and leaves it again, for nothing
+makes the solution its fixed point, and its residual hardly falls. It had 600 steps of training, the other 60, from the
+same crops; more data and time would help it, to what end was not tried. s = 1, the plain equation, diverges.""",
+    "diffusion_steps": """\
+48 numbers give 1.4 to 1.7 times the digits of the classical method after 8 cycles, less in the residual after 2, for
+the error is what was trained. The rate chosen is the largest tried, so more may be in it. What the images hold matters
+more than their size: the four of 128² are slower than those of 64² and of 256². The plain U-net loses its rough guess
+as it does in inpainting, and again it had little data and time.""",
+}
 
 
 def main() -> None:
