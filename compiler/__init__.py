@@ -32,10 +32,11 @@ from .emit import Network, Training, emit
 from .emit_cycle import embed_cycle, emit_cycle
 from .energy import energy_graph
 from .errors import DeclarationError, SchemeError, suggest
-from .fields import Parameter
+from .fields import FluxWeight, Parameter
 from .graph import Builder, Value
 from .grid import Grid
 from .implicit import Plan, plan_solves
+from .learned_flux import LearnedFlux
 from .nonlinearity import recognise
 from .ops import Input
 from .passes import optimise
@@ -194,10 +195,17 @@ def _chosen(
             chosen.add(item)
         elif str(item) in by_name:
             chosen.add(by_name[str(item)])
+        elif isinstance(item, LearnedFlux) and set(item.parameters) <= set(problem.parameters):
+            chosen.update(item.parameters)
+        elif item == "flux":
+            found = [p for p in problem.parameters if isinstance(p, FluxWeight)]
+            if not found:
+                raise DeclarationError("trainable='flux': the PDE has no loom.learned_flux(…); name its parameters")
+            chosen.update(found)
         elif item in valid:
             words.add(item)
         else:
-            raise DeclarationError(f"trainable={item!r}: {suggest(str(item), [*by_name, *valid])}")
+            raise DeclarationError(f"trainable={item!r}: {suggest(str(item), [*by_name, *valid, 'flux'])}")
     return frozenset(chosen), frozenset(words)
 
 

@@ -47,6 +47,16 @@ class Parameter(sp.Symbol):  # type: ignore[misc]
         return (*super()._hashable_content(), self.value)
 
 
+class FluxWeight(Parameter):
+    """A positive parameter of a learned flux: "flux" in `trainable` means all of them."""
+
+    __slots__ = ()
+
+    @classmethod
+    def declared(cls, name: str, value: float) -> FluxWeight:
+        return cls(_checked_name(name), value, real=True, positive=True)
+
+
 def coordinates(names: str) -> Any:
     """One to three space coordinates: a symbol for one name, a tuple for several.
 

@@ -17,9 +17,10 @@ from ..compiler.cycle_report import CycleReport
 from ..compiler.discretise import FiniteDifference, FiniteVolume, Space
 from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
 from ..compiler.explain import explain, explain_cycle
-from ..compiler.fields import Parameter
+from ..compiler.fields import FluxWeight, Parameter
 from ..compiler.graph import dump
 from ..compiler.grid import Grid
+from ..compiler.learned_flux import LearnedFlux
 from ..compiler.passes import PIPELINE
 from ..compiler.problem import PDE
 from ..compiler.reference import Reference
@@ -43,8 +44,8 @@ def compile(
 ) -> Net:
     """Compile a PDE and a discretisation into the network that it is.
 
-    `trainable` names parameters, "tau" and "stencil"; `shared` gives all steps one set of weights; `guarantee`
-    is the notion of stability whose bound limits τ (default: the scheme's own); `unstable="allow"` lets a
+    `trainable` names parameters, learned fluxes ("flux" for all of them), "tau" and "stencil"; `shared` gives all
+    steps one set of weights; `guarantee` is the notion of stability whose bound limits τ (default: the scheme's own); `unstable="allow"` lets a
     refuted scheme pass, with a warning in `net.stability`.
     """
     if not isinstance(pde, PDE):
@@ -58,19 +59,28 @@ def compile(
             expected = " or ".join(f"loom.{kind.__name__}(…)" for kind in kinds)
             raise DeclarationError(f"compile({name}={given!r}): expected {expected}")
     grid, space = grid or Grid(), space or FiniteDifference()
-    if not isinstance(trainable, (str, list, tuple, set, frozenset, Parameter)):
+    if not isinstance(trainable, (str, list, tuple, set, frozenset, Parameter, LearnedFlux)):
         raise DeclarationError(f"compile(trainable={trainable!r}): give a list such as [lam, 'tau', 'stencil']")
     if not isinstance(shared, bool):
         raise DeclarationError(f"compile(shared={shared!r}): True or False")
-    listed = [trainable] if isinstance(trainable, (str, Parameter)) else list(trainable)
+    listed = [trainable] if isinstance(trainable, (str, Parameter, LearnedFlux)) else list(trainable)
     compiled = compile_pde(pde, grid, space, scheme, listed, bool(shared), guarantee, unstable)
     options = {
-        "trainable": [str(w) for w in listed],
+        "trainable": [name for item in listed for name in _spelled(item, compiled)],
         "shared": bool(shared),
         "guarantee": guarantee,
         "unstable": unstable,
     }
     return Net(compiled, pde, grid, space, scheme, options)
+
+
+def _spelled(item: Any, compiled: Compiled) -> list[str]:
+    """A trainable by name; learned fluxes, which a specification does not know, by the names of their parameters."""
+    if isinstance(item, LearnedFlux):
+        return [p.name for p in item.parameters]
+    if item == "flux":
+        return [p.name for p in compiled.problem.parameters if isinstance(p, FluxWeight)]
+    return [str(item)]
 
 
 class Net:

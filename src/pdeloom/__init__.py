@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from .compiler.grid import Periodic as Periodic
     from .compiler.grid import Side as Side
     from .compiler.grid import boundary as boundary
+    from .compiler.learned_flux import LearnedFlux as LearnedFlux
+    from .compiler.learned_flux import learned_flux as learned_flux
     from .compiler.nonlinearity import diffusivity as diffusivity
     from .compiler.nonlinearity import named_diffusivity as named_diffusivity
     from .compiler.parse import parse as parse
@@ -95,6 +97,7 @@ _ROOMS = {
     "UnsupportedTermError",
     "compiler.fields": "coordinates d data div dt field grad laplacian norm2 parameter t",
     "compiler.grid": "Boundary Dirichlet Grid NoFlux Periodic Side boundary",
+    "compiler.learned_flux": "LearnedFlux learned_flux",
     "compiler.nonlinearity": "diffusivity named_diffusivity",
     "compiler.parse": "parse",
     "compiler.problem": "PDE gradient_flow",
