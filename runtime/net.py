@@ -45,8 +45,8 @@ def compile(
     """Compile a PDE and a discretisation into the network that it is.
 
     `trainable` names parameters, learned fluxes ("flux" for all of them), "tau" and "stencil"; `shared` gives all
-    steps one set of weights; `guarantee` is the notion of stability whose bound limits τ (default: the scheme's own); `unstable="allow"` lets a
-    refuted scheme pass, with a warning in `net.stability`.
+    steps one set of weights; `guarantee` is the notion of stability whose bound limits τ (default: the scheme's
+    own); `unstable="allow"` lets a refuted scheme pass, with a warning in `net.stability`.
     """
     if not isinstance(pde, PDE):
         raise DeclarationError(f"compile({pde!r}): the first argument is a loom.PDE")
