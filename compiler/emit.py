@@ -809,8 +809,12 @@ def value_code(p: Parameter, weight: str) -> str:
     """The parameter that a weight means: positive and finite for every weight, if the parameter is positive."""
     if not p.is_positive:
         return weight
-    reach = max(20, math.ceil(abs(math.log(p.value))) + 5)
-    return f"{weight}.clamp(-{reach}, {reach}).exp()"
+    return f"{weight}.clamp(-{reach(p)}, {reach(p)}).exp()"
+
+
+def reach(p: Parameter) -> int:
+    """How far the logarithm of a positive parameter may move."""
+    return max(20, math.ceil(abs(math.log(p.value))) + 5)
 
 
 def tidy(text: str) -> str:

@@ -145,9 +145,12 @@ class Net:
     @strict
     def module(self, dtype: Any = None, device: Any = None) -> Any:
         """A fresh `torch.nn.Module` with the initial weights (float32 on the CPU by default)."""
+        from .lift import NETS
         from .load import build
 
-        return build(self.source, dtype, device)
+        built = build(self.source, dtype, device)
+        NETS[type(built)] = self
+        return built
 
     def spec(self) -> dict[str, Any]:
         """The specification as a table, such as stands in TOML."""

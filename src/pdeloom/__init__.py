@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from .runtime.export import export as export
     from .runtime.export import exported_certificate as exported_certificate
     from .runtime.fit import fit as fit
+    from .runtime.lift import Lifted as Lifted
+    from .runtime.lift import lift as lift
     from .runtime.net import Net as Net
     from .runtime.net import compile as compile
     from .runtime.net import load as load
@@ -117,6 +119,7 @@ _ROOMS = {
     "compiler.solve": "Solver solve",
     "runtime.export": "export exported_certificate",
     "runtime.fit": "fit",
+    "runtime.lift": "Lifted lift",
     "runtime.net": "Net compile load",
     "runtime.norms": "bank_norm parity_parts",
 }

@@ -1,0 +1,87 @@
+"""A network read back as a PDE: trained parameters in place of initial ones, trained stencils by their moments.
+
+A kernel with taps w_j at the offsets j h acts on smooth u as Σ_m M_m ∂^m, M_m = Σ_j w_j (jh)^m/m! (Long, Lu, Dong,
+J. Comput. Phys. 399 (2019) 108925, doi:10.1016/j.jcp.2019.108925).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import sympy as sp
+
+from .bounds import labels
+from .discretise import DiscreteFlux, SemiDiscrete
+from .fields import Parameter, d, dt
+from .problem import Operator
+from .stencil import Stencil, number
+
+
+def moments(K: Stencil, weights: list[float] | None, values: Mapping[str, float], order: int) -> Operator:
+    """The differential operator Σ M_m ∂^m with |m| ≤ order that a stencil is, its orbits weighted anew where given."""
+    if weights is None:
+        taps = {j: number(w, values) for j, w in K.taps().items()}
+    else:
+        taps = {}
+        for w, orbit in zip(weights, K.orbits(), strict=True):
+            for j, sign in orbit.pattern:
+                taps[j] = taps.get(j, 0.0) + sign * w
+    h = [float(axis.spacing) / 2 for axis in K.axes]
+    size = sum(abs(w) for w in taps.values())
+    found = []
+    for m in itertools.product(range(order + 1), repeat=K.dimension):
+        if sum(m) > order:
+            continue
+        terms = [w * math.prod((i * s) ** n for i, s, n in zip(j, h, m, strict=True)) for j, w in taps.items()]
+        moment = sum(terms) / math.prod(map(math.factorial, m))
+        if abs(moment) > 1e-12 * size * max(h) ** sum(m):
+            found.append((m, sp.Float(moment, 15)))
+    return tuple(sorted(found, key=lambda item: (sum(item[0]), item[0])))
+
+
+def lifted(
+    system: SemiDiscrete, values: Mapping[Parameter, float], stencils: Mapping[str, list[float]], order: int
+) -> sp.Eq:
+    """The equation that a layer with these parameters and trained stencils (by label) discretises."""
+    problem = system.problem
+    numbers = {p: sp.Float(v, 15) for p, v in values.items()}
+    if not stencils:
+        equation = problem.pde.equations[0]
+        return sp.Eq(equation.lhs.xreplace(numbers), equation.rhs.xreplace(numbers), evaluate=False)
+    u = problem.unknown
+    right = problem.pointwise
+    for a, speed in problem.transport:
+        right -= speed * d(u, problem.coordinates[a])
+    for flux in system.fluxes:
+        right += sp.Add(*(_term(system, flux, i, stencils, order) for i in range(len(flux.own))))
+    by_name = {p.name: v for p, v in values.items()}
+    initial = {p: sp.Float(p.value, 15) for p in problem.parameters if p.name not in by_name}
+    return sp.Eq(dt(u, problem.time_order), right.xreplace(numbers | initial), evaluate=False)
+
+
+def _term(system: SemiDiscrete, flux: DiscreteFlux, i: int, stencils: Mapping[str, list[float]], order: int) -> sp.Expr:
+    """−κ D*Φ(D u) with the operator that the i-th stencil of the term is."""
+    problem, term = system.problem, flux.term
+    u, x = problem.unknown, problem.coordinates
+    values = {p.name: p.value for p in problem.parameters}
+
+    def read(K: Stencil, label: str) -> Operator:
+        return moments(K, stencils.get(label), values, order)
+
+    def applied(operator: Operator, e: sp.Expr, adjoint: bool = False) -> sp.Expr:
+        parts = []
+        for m, c in operator:
+            part = e
+            for axis, n in zip(x, m, strict=True):
+                part = d(part, axis, n) if n else part
+            parts.append((-1) ** sum(m) * c * part if adjoint else c * part)
+        return sp.Add(*parts)
+
+    own = read(flux.own[i], labels(system, flux)[i])
+    slots = {}
+    for k, (s, operator) in enumerate(term.slots):
+        label = f"K_{system._subscript(operator)}"
+        slots[s] = applied(own if k == term.own else read(flux.stencils[k][0], label), u)
+    return -term.kappa * applied(own, term.flux.xreplace(slots), adjoint=True)

@@ -1,0 +1,94 @@
+"""`loom.lift`: the PDE that a trained network solves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import sympy as sp
+
+from ..compiler.bounds import own_stencils
+from ..compiler.emit import reach, weight_name
+from ..compiler.errors import DeclarationError, strict
+from ..compiler.fields import Parameter
+from ..compiler.lift import lifted
+from ..compiler.notation import show
+
+if TYPE_CHECKING:
+    from .net import Net
+
+NETS: WeakKeyDictionary[type, Net] = WeakKeyDictionary()
+"""The network that every emitted class is."""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """What the layers of a network solve, one entry per layer, or one if they share their weights.
+
+    `equations` are sympy equations with the trained values in them and `tau` the step sizes (empty for a steady
+    problem); `values` the parameters by name. `order` is the highest derivative kept of trained stencils, None where
+    none was trained: then nothing was approximated.
+    """
+
+    equations: tuple[sp.Eq, ...]
+    tau: tuple[float, ...]
+    values: tuple[dict[str, float], ...]
+    order: int | None
+
+    def __str__(self) -> str:
+        lines = []
+        for k, equation in enumerate(self.equations):
+            step = f"layer {k}, τ = {self.tau[k]:.4g}:  " if self.tau else ""
+            shown = sp.Eq(equation.lhs, _rounded(equation.rhs), evaluate=False)
+            lines.append(f"{step}{show(shown.lhs)} = {show(shown.rhs)}")
+        note = f"up to derivatives of order {self.order} of the stencils" if self.order is not None else "exactly"
+        return "\n".join([*lines, f"read back {note}"])
+
+
+@strict
+def lift(module: Any, order: int = 4) -> Lifted:
+    """The PDE that a module solves with the weights it has now.
+
+    Parameters and learned fluxes are read back exactly; a trained stencil as the differential operator of its moments,
+    up to derivatives of `order`, from 1 to 8.
+
+    Raises `DeclarationError` for modules that `Net.module` has not made, and for another order.
+    """
+    net = NETS.get(type(module))
+    if net is None:
+        raise DeclarationError(
+            f"lift({type(module).__name__}): not a module of a compiled network; make it with net.module() or "
+            f"loom.load(folder).module()"
+        )
+    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= 8:
+        raise DeclarationError(f"lift(order={order!r}): the highest derivative to keep, from 1 to 8")
+    compiled = net.compiled
+    training, system = compiled.training, compiled.system
+    learned = bool(getattr(training, "stencils", False))
+    parameters = sorted(training.parameters, key=str)
+    layers = 1 if training.shared or compiled.elliptic is not None else net.scheme.layers
+    taus = () if compiled.elliptic is not None else tuple(module.certificate()["tau"][:layers])
+    equations, values = [], []
+    for k in range(layers):
+        here = {p: _value(module, p, k) for p in parameters}
+        stencils = {}
+        if learned:
+            for label, _ in own_stencils(system):
+                weights = getattr(module, label).detach()
+                weights = weights if weights.dim() == 1 else weights[k * len(weights) // layers]
+                stencils[label] = [float(w) for w in weights]
+        equations.append(lifted(system, here, stencils, order))
+        values.append({p.name: v for p, v in here.items()})
+    return Lifted(tuple(equations), taus, tuple(values), order if learned else None)
+
+
+def _value(module: Any, p: Parameter, k: int) -> float:
+    if hasattr(module, f"get_{p.name}"):
+        return float(getattr(module, f"get_{p.name}")(k).detach())
+    weight = getattr(module, weight_name(p)).detach()
+    return float(weight.clamp(-reach(p), reach(p)).exp() if p.is_positive else weight)
+
+
+def _rounded(e: sp.Expr) -> sp.Expr:
+    return e.xreplace({n: sp.Float(f"{float(n):.4g}") for n in e.atoms(sp.Float)})
