@@ -194,15 +194,28 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
 
     low, symbolic_low = settled(closed[0], -low, low_beyond, -1)
     high, symbolic_high = settled(closed[1], high, high_beyond, 1)
-    return Range(low, high, symbolic_low, symbolic_high, where)
+    found = Range(low, high, symbolic_low, symbolic_high, where)
+    if not found.known and len(groups := _gathered(given, lambda term: _bases(term, s))) > 1:
+        return _summed(groups, s, trainable, even) or found
+    return found
 
 
 def _groups(f: sp.Expr, trainable: frozenset[Parameter]) -> list[sp.Expr]:
     """The terms of a sum, those with the same trainable parameters together."""
-    groups: dict[frozenset[sp.Symbol], sp.Expr] = {}
-    for term in sp.Add.make_args(sp.expand_mul(f) if len(f.free_symbols & trainable) > 1 else f):
-        key = frozenset(term.free_symbols & trainable)
-        groups[key] = groups.get(key, sp.S.Zero) + term
+    if len(f.free_symbols & trainable) < 2:
+        return [f]
+    return _gathered(f, lambda term: frozenset(term.free_symbols & trainable))
+
+
+def _bases(term: sp.Expr, s: sp.Symbol) -> frozenset[sp.Expr]:
+    """The denominators of a term, without their powers."""
+    return frozenset(p.base for p in term.atoms(sp.Pow) if p.exp.is_negative and p.base.has(s))
+
+
+def _gathered(f: sp.Expr, key: Callable[[sp.Expr], frozenset[sp.Expr]]) -> list[sp.Expr]:
+    groups: dict[frozenset[sp.Expr], sp.Expr] = {}
+    for term in sp.Add.make_args(sp.expand_mul(f)):
+        groups[key(term)] = groups.get(key(term), sp.S.Zero) + term
     return list(groups.values())
 
 
@@ -220,7 +233,9 @@ def _summed(groups: list[sp.Expr], s: sp.Symbol, trainable: frozenset[Parameter]
         where.append(r.where_low)
         low = sp.Float(r.low, 17) if r.symbolic_low is None else r.symbolic_low
         high = sp.Float(r.high, 17) if r.symbolic_high is None else r.symbolic_high
-        if factor.is_nonnegative is not True:  # whatever its sign, the larger end in size bounds both
+        if factor.is_nonpositive:
+            low, high, factor = -high, -low, -factor
+        elif factor.is_nonnegative is not True:  # whatever its sign, the larger end in size bounds both
             widest = sp.Max(abs(low), abs(high))
             low, high, factor = -widest, widest, sp.Abs(factor)
         ends = [ends[0] + factor * low, ends[1] + factor * high]

@@ -136,6 +136,15 @@ def test_it_learns_a_flux_it_was_not_told():
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.parametrize("kind", ["rational", "charbonnier"])
+def test_a_mixture_that_is_not_trained_is_bounded_as_well(kind):
+    net = network(
+        isotropic, loom.learned_flux(kind=kind, start=loom.diffusivity("charbonnier", 0.3)), trainable=["tau"]
+    )
+    assert net.stability["norm decrease"].status == net.stability["energy decrease"].status == "proved"
+    assert (net.stability["nonexpansive"].status == "proved") == (kind == "charbonnier")
+
+
 def test_saved_and_shared(tmp_path):
     g = loom.learned_flux(terms=3)
     for options in ({}, {"shared": True}):
