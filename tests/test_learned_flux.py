@@ -138,9 +138,7 @@ def test_it_learns_a_flux_it_was_not_told():
 
 @pytest.mark.parametrize("kind", ["rational", "charbonnier"])
 def test_a_mixture_that_is_not_trained_is_bounded_as_well(kind):
-    net = network(
-        isotropic, loom.learned_flux(kind=kind, start=loom.diffusivity("charbonnier", 0.3)), trainable=["tau"]
-    )
+    net = network(isotropic, loom.learned_flux("a", kind, 3, loom.diffusivity("charbonnier", 0.3)), trainable=["tau"])
     assert net.stability["norm decrease"].status == net.stability["energy decrease"].status == "proved"
     assert (net.stability["nonexpansive"].status == "proved") == (kind == "charbonnier")
 
