@@ -197,11 +197,10 @@ def _chosen(
             chosen.add(by_name[str(item)])
         elif isinstance(item, LearnedFlux) and set(item.parameters) <= set(problem.parameters):
             chosen.update(item.parameters)
-        elif item == "flux":
-            found = [p for p in problem.parameters if isinstance(p, FluxWeight)]
-            if not found:
-                raise DeclarationError("trainable='flux': the PDE has no loom.learned_flux(…); name its parameters")
+        elif found := [p for p in problem.parameters if isinstance(p, FluxWeight) and item in ("flux", p.flux)]:
             chosen.update(found)
+        elif item == "flux":
+            raise DeclarationError("trainable='flux': the PDE has no loom.learned_flux(…); name its parameters")
         elif item in valid:
             words.add(item)
         else:

@@ -184,11 +184,12 @@ class DiscreteFlux:
 
 def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
     """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
-    fixed = [{s.value for s in axis.sides or () if s.parity < 0} for axis in axes]
-    pairs = itertools.combinations(range(len(axes)), 2)
-    clash = next((p for p in pairs if all(fixed[a] for a in p) and len(fixed[p[0]] | fixed[p[1]]) > 1), None)
+    clash = next(
+        (p for p in itertools.combinations(axes, 2) if all(a.fixed for a in p) and len(p[0].fixed | p[1].fixed) > 1),
+        None,
+    )
     if clash is not None and not all(flux.local or flux.term.linear for flux in fluxes):
-        names = " and ".join(axes[a].name for a in clash)
+        names = " and ".join(axis.name for axis in clash)
         raise BoundaryError(
             f"Dirichlet walls of different values meet along {names}, and a diffusivity that couples directions reads "
             f"the gradient in that corner; give both one value, or one of them NoFlux() or Periodic()"
@@ -336,7 +337,7 @@ class SemiDiscrete:
     @property
     def fixed(self) -> tuple[float, ...]:
         """The different values of the unknown on its walls, in order."""
-        return tuple(sorted({s.value for axis in self.axes for s in axis.sides or () if s.parity < 0}))
+        return tuple(sorted(frozenset().union(*(axis.fixed for axis in self.axes))))
 
     @property
     def level(self) -> float | None:

@@ -36,14 +36,14 @@ from .errors import DeclarationError, DiscretisationError, SchemeError, Unsuppor
 from .fields import Data
 from .graph import Builder, linearise, rebuild
 from .grid import Axis, Grid, Periodic, Spacing
-from .layout import offsets
+from .layout import offsets, plan
 from .passes import optimise
 from .problem import Operator, Problem
 from .schemes.multigrid import Multigrid
 from .stencil import Stencil, number
 
 COARSEST = 4
-"""An axis with fewer nodes than this is not halved."""
+"""An axis with fewer nodes than this is not halved, nor one whose half would be narrower than a ghost ring."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,20 @@ class Elliptic:
         (result,) = graph.graph["outputs"]
         return tuple(sorted(tuple(i // 2 for i in offset) for offset in reads[result]))
 
+    @cached_property
+    def rings(self) -> dict[str, tuple[int, ...]]:
+        """The widths of the ghost rings of states ("") and data, for A and its derivatives alike."""
+        found: dict[str, tuple[int, ...]] = {"": (1,) * len(self.axes)}
+        for graph in [self.operator] + ([] if self.linear else [self.tangent, self.secant]):
+            for value, ring in plan(graph).rings.items():
+                found[value] = tuple(map(max, zip(ring, found.get(value, ring), strict=True)))
+        return found
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        """The fewest nodes per axis that a ring can be a mirror image of."""
+        return tuple(map(max, zip(*self.rings.values(), strict=True)))
+
     @property
     def near(self) -> bool:
         """Does every node couple with its next neighbours, diagonal ones included, alone?"""
@@ -302,7 +316,7 @@ class Elliptic:
         wanted = self.scheme.levels
         while wanted is None or len(found) < wanted:
             chosen, size = self.halved(len(found) - 1), found[-1]
-            if any(size[a] < COARSEST for a in chosen):
+            if any(size[a] < COARSEST or half(self.kinds[a], size[a]) < self.least[a] for a in chosen):
                 break
             found.append(tuple(half(self.kinds[a], n) if a in chosen else n for a, n in enumerate(size)))
         if wanted is not None and len(found) < wanted:

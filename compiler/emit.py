@@ -353,7 +353,9 @@ class _Emitter:
             lines += call(f"{local} = torch.tensor", [local, *kind], LINE - 8)
             blocks.append([*lines, *call("self.register_buffer", [f'"{local}"', local, "persistent=False"], LINE - 8)])
         if self.network.cycles:
+            zero = f"residual = torch.zeros((), {', '.join(kind)})"
             blocks.append([f"self.multigrid = {self.name}Cycles(dtype, device)"])
+            blocks.append([zero, 'self.register_buffer("residual", residual, persistent=False)'])
         if self._implicit:
             assert self.plan is not None
             zero = f"residual = torch.zeros((), {', '.join(kind)})"
@@ -528,6 +530,8 @@ class _Emitter:
         lines += [f"{name} = self.extend_{name}({name})" for name in data]
         if self._implicit:
             lines += ["self.log = [] if history else None", "self.residual = torch.zeros_like(self.residual)"]
+        if self.network.cycles:
+            lines.append("self.multigrid.residual = torch.zeros_like(self.residual)")
         many, count = self.kept > 1, self.kept
         if self.start is not None:
             velocity = ", velocity" if self._order == 2 else ""
@@ -540,6 +544,8 @@ class _Emitter:
             lines += ["    if k % self.length == 0:", f"        state = (state[0],) * {count}  # a new cycle"]
         lines.append(f"    state = self.step(state, k{passed})")
         result = f"state[0]{interior}" if many else f"state{interior}"
+        if self.network.cycles:
+            lines.append("self.residual = self.multigrid.residual")
         if not self._implicit:
             return [*lines, f"return {result}"]
         return [*lines, f"u = {result}", "return (u, self.log) if history else u"]
@@ -759,8 +765,8 @@ class _Emitter:
                 else f"The ghost ring of {v}."
             )
             methods.append({"name": "extend" if role == "state" else f"extend_{v}", "v": v, "doc": doc, "lines": lines})
-        changes = [n for n, op in self.network.step.nodes(data="op") if isinstance(op, Ghost)]
-        if self.network.system.walls and any(not self.network.step.nodes[n]["op"].walls for n in changes):
+        ghosts = [op for _, op in self.network.step.nodes(data="op") if isinstance(op, Ghost)]
+        if self.network.system.walls and not all(op.walls for op in ghosts):
             lines = ring_lines("w", self.axes, self.layout.ring, self.network.system.parity, "state")
             doc = "The ghost ring of a direction, which vanishes on the walls."
             methods.append({"name": DIRECTION, "v": "w", "doc": doc, "lines": lines})
@@ -829,6 +835,8 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
     for f in problem.data:
         name = names[str(f.func)]
         lines += [
+            f"if not {name}.is_floating_point():",
+            f'    raise ValueError(f"{name} has type {{{name}.dtype}}; give floating point numbers")',
             f"if {name}.dim() != u.dim() or {name}.shape[1:] != u.shape[1:]:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]

@@ -37,7 +37,7 @@ from .emit import (
 )
 from .errors import DeclarationError
 from .grid import Axis, Parity, Side, Walls
-from .layout import plan, slices
+from .layout import slices
 from .local_fourier import interval, relaxation
 from .printing import literal, torch_code
 from .schemes.multigrid import BELOW, SMOOTHERS
@@ -97,17 +97,13 @@ class _Emitter:
             learned={},
             reserved=_RESERVED,
         )
-        graphs = [problem.operator] + ([] if problem.linear else [problem.tangent, problem.secant])
-        least: dict[str, tuple[int, ...]] = {"": (1,) * self.d}
-        for graph in graphs:
-            for value, ring in plan(graph).rings.items():
-                least[value] = tuple(map(max, zip(ring, least.get(value, ring), strict=True)))
-        self.operator = Body(problem.operator, words, least, "Au")
+        rings = problem.rings
+        self.operator = Body(problem.operator, words, rings, "Au")
         self.derivatives = {}
         if not problem.linear:
             self.derivatives = {
-                "tangent": Body(problem.tangent, words, least, "Aw"),
-                "secant": Body(problem.secant, words, least, "Aw"),
+                "tangent": Body(problem.tangent, words, rings, "Aw"),
+                "secant": Body(problem.secant, words, rings, "Aw"),
             }
         self.source_body = None if problem.right_hand_side is None else Body(problem.right_hand_side, words, {}, "b")
         bodies = [self.operator] + ([] if self.source_body is None else [self.source_body])
@@ -215,6 +211,9 @@ class _Emitter:
             "kind": f"{s.cycle.lower()}_cycle",
             "newton": NEWTON,
             "coarsest": COARSEST,
+            "ring_check": max(self.elliptic.least) > 1,
+            "narrow": max(self.elliptic.least) > COARSEST // 2,
+            "least": _tuple([str(n) for n in self.elliptic.least]),
             "physical": _constant("SPACING", [literal(h) for h in self.elliptic.physical]),
             "semi": _tuple([_tuple(list(map(str, axes))) for axes in self.elliptic.semi]),
             "all_axes": _tuple([str(a) for a in self.elliptic.coupled]),

@@ -48,9 +48,14 @@ class Parameter(sp.Symbol):  # type: ignore[misc]
 
 
 class FluxWeight(Parameter):
-    """A positive parameter of a learned flux: "flux" in `trainable` means all of them."""
+    """A positive parameter of a learned flux, name_a1 or name_l1: "flux" in `trainable` means all of them."""
 
     __slots__ = ()
+
+    @property
+    def flux(self) -> str:
+        """The name of its flux."""
+        return str(self.name).rpartition("_")[0]
 
     @classmethod
     def declared(cls, name: str, value: float) -> FluxWeight:

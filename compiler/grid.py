@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Real
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -106,8 +107,10 @@ class Dirichlet(Boundary):
     value: float = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
-            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be a number, the same along the wall")
+        real = isinstance(self.value, (Real, sp.Number, sp.NumberSymbol)) and not isinstance(self.value, bool)
+        if not real:
+            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be a real number, the same along the wall")
+        object.__setattr__(self, "value", float(self.value))
         if not abs(self.value) < 1e30:
             raise BoundaryError(f"Dirichlet({self.value!r}): the value must be finite and below 1e30")
 
@@ -164,6 +167,11 @@ class Axis:
     def values(self) -> tuple[float, float]:
         """The values of the unknown on the two planes."""
         return (0.0, 0.0) if self.sides is None else (self.sides[0].value, self.sides[1].value)
+
+    @property
+    def fixed(self) -> frozenset[float]:
+        """The values at those ends where the unknown has one."""
+        return frozenset(side.value for side in self.sides or () if side.parity < 0)
 
     @property
     def homogeneous(self) -> Axis:

@@ -22,7 +22,7 @@ import sympy as sp
 from .errors import DeclarationError, strict, suggest
 from .fields import FluxWeight, Parameter
 from .nonlinearity import diffusivity
-from .ops import evaluate
+from .ops import computable, evaluate
 
 KINDS = {"rational": "perona-malik", "charbonnier": "charbonnier"}
 _LEAST = 1e-3
@@ -47,6 +47,15 @@ class LearnedFlux:
         basis = KINDS[self.kind]
         pairs = zip(self.weights, self.contrasts, strict=True)
         return sp.Add(*(a * diffusivity(basis, contrast)(r) for a, contrast in pairs))
+
+    def _misused(self, *_: Any) -> Any:
+        raise DeclarationError(
+            f"the learned flux {self.name!r} is a function of s²: write "
+            f"{self.name}(loom.norm2(loom.grad(u)))*loom.grad(u)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misused
+    _sympy_ = _misused
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -78,6 +87,8 @@ def learned_flux(name: str = "flux", kind: str = "rational", terms: int = 6, sta
     contrasts = scale * 2.0 ** (np.arange(terms) - (terms - 1) // 2)
     s = scale * np.logspace(-2, 2, 401)
     target = g(s)
+    if not abs(target).max() > 1e-100:
+        raise DeclarationError("learned_flux(start=…): g is zero everywhere; start from a diffusivity g ≥ 0")
     if not np.isfinite(target).all() or (target < -1e-9 * abs(target).max()).any():
         worst = s[int(np.nanargmin(np.where(np.isfinite(target), target, -np.inf)))]
         raise DeclarationError(
@@ -116,8 +127,8 @@ def _values(start: Any) -> Any:
     except (TypeError, sp.SympifyError):
         raise DeclarationError(f"learned_flux(start={start!r}): give a function of s², such as a diffusivity") from None
     e = e.xreplace({p: sp.Float(p.value) for p in e.free_symbols if isinstance(p, Parameter)})
-    if e.free_symbols - {r}:
-        raise DeclarationError(f"learned_flux(start=…): {e} reads more than s² = r")
+    if e.free_symbols - {r} or e.has(sp.I) or computable(e) is not None:
+        raise DeclarationError(f"learned_flux(start=…): {e} is no real function of s² = r alone")
 
     def values(s: Any) -> np.ndarray:
         found: np.ndarray = evaluate(e, {r: np.asarray(s, dtype=float) ** 2}, {}) + np.zeros(np.shape(s))

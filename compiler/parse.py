@@ -104,9 +104,11 @@ def parse_boundary(given: Any, names: Mapping[str, Any]) -> Any:
                 return Dirichlet(float(value[1]))
             except ValueError:
                 pass
-        valid = [name if name != "dirichlet" else "dirichlet(0)" for name in BOUNDARIES]
+        if word.startswith("dirichlet"):
+            raise BoundaryError(f"boundary {given!r}: write the value as a decimal number, such as dirichlet(0.5)")
+        valid = [name for name in BOUNDARIES if name != "dirichlet"]
         if word not in valid:
-            raise BoundaryError(f"boundary {given!r}: {suggest(given, valid)}")
+            raise BoundaryError(f"boundary {given!r}: {suggest(given, [*valid, 'dirichlet(0)'])}")
         return BOUNDARIES[word]()
     if isinstance(given, Mapping):
         table = {}

@@ -29,7 +29,7 @@ METHODS = {
     "bicgstab": "stabilised biconjugate gradients, for a linear residual",
     "thomas": "Thomas' algorithm, for a linear residual that couples neighbours along one axis",
     "newton-krylov": "Newton's method with a Krylov method inside and backtracking",
-    "multigrid": "cycles of a U-net, for a linear residual: pass solver=loom.Multigrid(…) itself",
+    "multigrid": "cycles of a U-net: pass solver=loom.Multigrid(…) itself",
 }
 GRADIENTS = ("implicit", "unrolled", "checkpoint")
 FAILURES = ("error", "warn", "accept")
@@ -120,13 +120,14 @@ class Solver:
         """A solver from itself, from the name of its method, or from a table of keywords."""
         if isinstance(given, cls):
             return given
-        if hasattr(given, "descend"):
+        if hasattr(given, "descend") and not isinstance(given, type):
             return cls("multigrid", cycles=given)
         if isinstance(given, str):
             return cls(given)
         if isinstance(given, dict) and all(isinstance(key, str) for key in given):
             return cls(**given)
-        raise SchemeError(f"solver={given!r}: give a loom.Solver(…) or one of {', '.join(METHODS)}")
+        shown = f"{given.__name__}, a class" if isinstance(given, type) else repr(given)
+        raise SchemeError(f"solver={shown}: give a loom.Solver(…), loom.Multigrid(…) or one of {', '.join(METHODS)}")
 
     def table(self) -> dict[str, Any]:
         """The keywords that differ from the defaults, as they stand in TOML."""

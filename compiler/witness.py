@@ -203,9 +203,9 @@ class Search:
         k = int(np.nanargmax(miss))
         if not miss[k] > _CLEARLY:
             return None
-        ends = [e + self.level for e in (low[k], high[k], v[k].min(), v[k].max())]
+        of = f", in deviations from the walls of {self.level:g}," if self.level else ","
         text = (
-            f"a state between {ends[0]:.3g} and {ends[1]:.3g}, an impulse, goes to values between "
-            f"{ends[2]:.3g} and {ends[3]:.3g}"
+            f"a state between {low[k]:.3g} and {high[k]:.3g}{of} an impulse, goes to values between "
+            f"{v[k].min():.3g} and {v[k].max():.3g}"
         )
         return self._witness(text, u[k : k + 1])

@@ -78,9 +78,8 @@ def _spelled(item: Any, compiled: Compiled) -> list[str]:
     """A trainable by name; learned fluxes, which a specification does not know, by the names of their parameters."""
     if isinstance(item, LearnedFlux):
         return [p.name for p in item.parameters]
-    if item == "flux":
-        return [p.name for p in compiled.problem.parameters if isinstance(p, FluxWeight)]
-    return [str(item)]
+    found = [p for p in compiled.problem.parameters if isinstance(p, FluxWeight) and item in ("flux", p.flux)]
+    return [p.name for p in found] or [str(item)]
 
 
 class Net:

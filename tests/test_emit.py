@@ -199,8 +199,13 @@ def test_wrong_shapes_are_refused():
             module(torch.zeros(shape))
     with pytest.raises(ValueError, match="fewer than"):
         module(torch.zeros(1, 1, 1, 8))
+    for wrong in (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), np.zeros((1, 1, 8, 8)), None):  # bytes would wrap around
+        with pytest.raises(ValueError, match="floating point numbers, got"):
+            module(wrong)
     module = zoo.network("coefficient 2d").module()
     u = torch.zeros(1, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"a has type torch\.int64"):
+        module(u, torch.ones(1, 1, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="a has shape"):
         module(u, torch.zeros(1, 1, 8, 9))
     for value in (-1.0, 3.0, float("nan")):

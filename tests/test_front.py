@@ -59,7 +59,7 @@ WRONG = {
     "boundary of one axis missing": (lambda: loom.compile(loom.PDE(Eq(loom.dt(u), loom.laplacian(u)), {x: loom.NoFlux()}), scheme=loom.ForwardEuler(1)), loom.BoundaryError, "no boundary condition for y"),
     "boundary of a stranger": (lambda: loom.compile(loom.PDE(Eq(loom.dt(u), loom.laplacian(u)), {x: loom.NoFlux(), y: loom.NoFlux(), Symbol("z"): loom.NoFlux()}), scheme=loom.ForwardEuler(1)), loom.BoundaryError, "no coordinate"),
     "half periodic": (lambda: loom.compile(loom.PDE(Eq(loom.dt(u), loom.laplacian(u)), {x: (loom.Periodic(), loom.NoFlux()), y: loom.NoFlux()}), scheme=loom.ForwardEuler(1)), loom.BoundaryError, "one side only"),
-    "dirichlet value": (lambda: loom.Dirichlet("1"), loom.BoundaryError, "must be a number"),
+    "dirichlet value": (lambda: loom.Dirichlet("1"), loom.BoundaryError, "must be a real number"),
     "unknown symbol": (lambda: zoo_compile(loom.laplacian(u) * Symbol("mu")), loom.DeclarationError, "unknown symbol mu"),
     "transport": (lambda: zoo_compile(loom.d(u, x)), loom.BoundaryError, "periodic axis"),
     "dispersion": (lambda: zoo_compile(loom.d(u, x, 3)), loom.UnsupportedTermError, "odd order"),

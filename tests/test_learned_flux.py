@@ -152,7 +152,9 @@ def test_saved_and_shared(tmp_path):
         u, _ = zoo.sample(net)
         torch.testing.assert_close(again(u), module(u))
     by_word = network(isotropic, g, trainable=["flux", "tau"])
-    assert by_word.source == network(isotropic, g).source
+    assert by_word.source == network(isotropic, g).source == network(isotropic, g, trainable=["flux", "tau"]).source
+    named = loom.learned_flux("phi", terms=2)
+    assert network(isotropic, named, trainable=["phi"]).source == network(isotropic, named, trainable=[named]).source
     assert len(dict(by_word.module().named_parameters())) == 7
 
 
@@ -172,7 +174,11 @@ WRONG = {
     "name": (lambda: loom.learned_flux("2x"), "not a usable name"),
     "negative": (lambda: loom.learned_flux(start=loom.diffusivity("forward-and-backward", 0.1, 2)), "g ≥ 0"),
     "no function": (lambda: loom.learned_flux(start=3), "function of s²"),
-    "other symbols": (lambda: loom.learned_flux(start=lambda r: r * sp.Symbol("c")), "reads more than"),
+    "other symbols": (lambda: loom.learned_flux(start=lambda r: r * sp.Symbol("c")), "s² = r alone"),
+    "complex": (lambda: loom.learned_flux(start=lambda r: sp.I * r), "no real function"),
+    "zero": (lambda: loom.learned_flux(start=lambda r: 0 * r), "zero everywhere"),
+    "not called": (lambda: loom.learned_flux("g") * loom.laplacian(U), r"g\(loom.norm2"),
+    "not called, in a flux": (lambda: loom.div(loom.learned_flux("g") * loom.grad(U)), r"g\(loom.norm2"),
     "too far": (lambda: loom.learned_flux(start=loom.diffusivity("linear")), "wrong by"),
     "unknown keyword": (lambda: loom.learned_flux(term=3), "terms"),
     "not in the PDE": (

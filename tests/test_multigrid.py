@@ -426,8 +426,44 @@ def test_a_guarantee_that_does_not_hold_is_a_warning():
     assert "energy decrease" in net.stability.warnings[0]
 
 
+@pytest.mark.parametrize("kind", ["no-flux", "periodic", "cell", "walls"])
+@pytest.mark.parametrize("name", ["helmholtz 2d", "charbonnier 2d"])
+def test_grids_stay_wider_than_their_ghost_rings(name, kind):
+    """At order 4 the ring has up to five nodes: coarsening ends before a grid is narrower."""
+    sides = loom.Dirichlet(0) if kind == "cell" else zoo.boundary(name, kind)
+    net = loom.compile(
+        loom.PDE(mg.EQUATIONS[name], boundary=sides),
+        grid=loom.Grid(1.0, centering="cell" if kind == "cell" else "vertex"),
+        space=loom.FiniteDifference(4),
+        scheme=loom.Multigrid(1, smoother="chebyshev"),
+    )
+    for shape in ((5, 8), (11, 12), (16, 17)):
+        u, data = mg.sample(net, shape, batch=1)
+        new = net.module(torch.float64)(torch.from_numpy(u), **tensors(data)).detach().numpy()
+        np.testing.assert_allclose(new, net.reference(u, **data), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"narrower than its ghost ring.*at least"):
+        net.module()(torch.zeros(1, 1, 2, 9), f=torch.zeros(1, 1, 2, 9))
+
+
+@pytest.mark.parametrize("scheme", [loom.SemiImplicit, loom.BackwardEuler])
+def test_steps_by_multigrid_say_what_is_left_and_can_be_exported(scheme, tmp_path):
+    def residual(cycles):
+        net = loom.compile(zoo.pde("perona-malik 2d"), scheme=scheme(2, tau=1.0, solver=loom.Multigrid(cycles)))
+        module = net.module(torch.float64)
+        module(zoo.sample(net)[0])
+        return float(module.residual), module
+
+    (one, module), (four, _) = residual(1), residual(4)
+    assert 1 > one > 10 * four > 0
+    u = torch.rand(1, 1, 6, 6, dtype=torch.float64)
+    path = loom.export(module, (u,), tmp_path / "net.pt2")
+    torch.testing.assert_close(torch.export.load(path).module()(u), module(u))
+
+
 def test_options_that_the_inner_cycles_would_ignore():
     cycles = loom.Multigrid(2)
+    with pytest.raises(loom.SchemeError, match="Multigrid, a class"):
+        loom.SemiImplicit(1, tau=1.0, solver=loom.Multigrid)
     with pytest.raises(loom.SchemeError, match="options of their own"):
         loom.Solver("multigrid", cycles=cycles, tol=1e-8)
     heat = loom.PDE(Eq(loom.dt(mg.U), loom.laplacian(mg.U)), boundary=loom.NoFlux())

@@ -221,7 +221,7 @@ def test_the_heat_equation_against_the_matrix_exponential():
 
 # --- the matrix: every scheme × every equation; boundaries in turn -----------------------------------------------
 
-KINDS = [*zoo.BOUNDARIES, "mixed", "walls"]
+KINDS = list(zoo.KINDS)
 ONE_OF_A_KIND = sorted(e for e in zoo.EQUATIONS if e.split()[0] == "perona-malik" or e.split()[0] not in DIFFUSIVITIES)
 PAIRS = [
     (scheme, equation, KINDS[(i + j) % len(KINDS)])

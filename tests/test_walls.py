@@ -115,6 +115,7 @@ def test_norms_are_those_of_the_deviation_from_one_wall():
     assert result.status == "refuted"
     (u,) = result.witness.inputs
     assert np.linalg.norm(over.reference(u) - 2) > np.linalg.norm(u - 2)
+    assert "deviations from the walls of 2" in str(over.stability["maximum principle"].witness)
 
 
 def test_walls_of_several_values_are_governed_by_the_maximum_principle():
@@ -227,6 +228,13 @@ def test_walls_in_text_and_in_a_saved_network(tmp_path):
 def test_a_wall_needs_a_number(value):
     with pytest.raises(loom.BoundaryError, match="must be"):
         D(value)
+
+
+def test_a_wall_may_be_any_real_number():
+    assert D(sp.Rational(1, 4)) == D(0.25) == D(np.float32(0.25)) and D(sp.pi).value == np.pi
+    for text in ("dirichlet(1/3)", "dirichlet(", "dirichlet(x)"):
+        with pytest.raises(loom.BoundaryError, match="decimal number"):
+            loom.parse("dt(u) = laplacian(u)", coordinates=["x"], fields=["u"], boundary=text)
 
 
 def test_two_values_in_one_corner():

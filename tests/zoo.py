@@ -103,7 +103,8 @@ def walls(name: str) -> dict[Any, Any]:
 
 
 def boundary(name: str, kind: str) -> Any:
-    return {"mixed": mixed_boundary, "walls": walls}[kind](name) if kind in ("mixed", "walls") else BOUNDARIES[kind]
+    made = {"mixed": mixed_boundary, "walls": walls}
+    return made[kind](name) if kind in made else BOUNDARIES[kind]
 
 
 def pde(name: str, kind: str = "no-flux") -> Any:

@@ -258,7 +258,7 @@ class Scheme:
     def explain(self) -> str:
         """Which network the scheme is, and why."""
         if self.inside is not None:
-            return f"A step of {self.title} solves a linear system for the new state. {self.inside.explain()}"
+            return f"A step of {self.title} solves an equation for the new state by multigrid. {self.inside.explain()}"
         if self.structure.solves:
             return (
                 f"A step of {self.title} solves an equation for the new state. Its iteration is a recurrence with tied "

@@ -63,6 +63,8 @@ class Diffusion2d(nn.Module):
     def forward(self, u: Tensor, a: Tensor) -> Tensor:
         """u^0 to u^3."""
         self.check(u)
+        if not a.is_floating_point():
+            raise ValueError(f"a has type {a.dtype}; give floating point numbers")
         if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
             raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
@@ -113,6 +115,8 @@ class Diffusion2d(nn.Module):
 
     def energy(self, u: Tensor, *, a: Tensor) -> Tensor:
         """The energy E of which f is minus the gradient: (B, …) to (B,)."""
+        if not a.is_floating_point():
+            raise ValueError(f"a has type {a.dtype}; give floating point numbers")
         if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
             raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
@@ -175,7 +179,10 @@ class Diffusion2d(nn.Module):
         return a
 
     def check(self, u: Tensor) -> None:
-        """Refuse shapes the network cannot mean."""
+        """Refuse values and shapes the network cannot mean."""
+        if not isinstance(u, Tensor) or not u.is_floating_point():
+            given = getattr(u, "dtype", type(u).__name__)
+            raise ValueError(f"expected floating point numbers, got {given}")
         if u.dim() != 4 or u.shape[1] != 1:
             raise ValueError(f"expected shape (B, 1, X, Y), got {tuple(u.shape)}")
         if not torch.compiler.is_compiling():

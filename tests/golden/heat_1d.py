@@ -111,7 +111,10 @@ class Heat1d(nn.Module):
         return v
 
     def check(self, u: Tensor) -> None:
-        """Refuse shapes the network cannot mean."""
+        """Refuse values and shapes the network cannot mean."""
+        if not isinstance(u, Tensor) or not u.is_floating_point():
+            given = getattr(u, "dtype", type(u).__name__)
+            raise ValueError(f"expected floating point numbers, got {given}")
         if u.dim() != 3 or u.shape[1] != 1:
             raise ValueError(f"expected shape (B, 1, X), got {tuple(u.shape)}")
         if not torch.compiler.is_compiling():

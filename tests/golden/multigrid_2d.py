@@ -138,7 +138,7 @@ def between(fine: int, coarse: int, axis: int, constant: bool, mirror: bool) -> 
             if kind == "periodic":
                 k = k % coarse
             elif not 0 <= k < coarse:
-                w *= parity[k > 0] * mirror
+                w *= (parity[1] if k > 0 else parity[0]) * mirror
                 k = min(max(k, 0), coarse - 1)
             if abs(w) > 1e-9:
                 row[k] = row.get(k, 0) + w
@@ -319,6 +319,8 @@ class Poisson2d(nn.Module):
         if f.shape[0] not in (1, u.shape[0]):
             text = f"f has batch size {f.shape[0]}, u {u.shape[0]}"
             raise ValueError(f"{text}; give 1 or the same")
+        if not f.is_floating_point():
+            raise ValueError(f"f has type {f.dtype}; give floating point numbers")
         if f.dim() != u.dim() or f.shape[1:] != u.shape[1:]:
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
         grids = self.pyramid(u)
@@ -405,13 +407,14 @@ class Poisson2d(nn.Module):
                 for h, n, m, a in zip(SPACING, u.shape[2:], shape, AXES)
             )
             halved = (0, 1)
-            last = any(shape[axis] < 4 for axis in halved)
-            halved = () if last else halved
             below, tables = list(shape), {}
             for axis in halved:
-                kind, excess, n = AXES[axis].kind, AXES[axis].excess, shape[axis]
-                m = (n + 1) // 2 if kind in ("cells", "periodic") else n // 2
-                below[axis] = m
+                up = AXES[axis].kind in ("cells", "periodic")
+                below[axis] = (shape[axis] + up) // 2
+            last = any(shape[axis] < 4 for axis in halved)
+            halved = () if last else halved
+            for axis in halved:
+                excess, n, m = AXES[axis].excess, shape[axis], below[axis]
                 if n + excess != 2 * (m + excess):
                     tables[axis] = self.tables(n, m, axis, u)
             ringed = data
@@ -452,10 +455,9 @@ class Poisson2d(nn.Module):
             "average": table(means, like),
         }
 
-    @torch.no_grad()
     def record(self, last: Tensor) -> None:
         """Keep the largest relative residual."""
-        worst = last.amax()
+        worst = last.detach().amax()
         while not torch.compiler.is_compiling() and _is_wrapped(worst):
             worst = _unwrapped(worst)
         self.residual = worst.amax()
@@ -479,7 +481,10 @@ class Poisson2d(nn.Module):
 
     @staticmethod
     def check(u: Tensor) -> None:
-        """Refuse shapes the network cannot mean."""
+        """Refuse values and shapes the network cannot mean."""
+        if not isinstance(u, Tensor) or not u.is_floating_point():
+            given = getattr(u, "dtype", type(u).__name__)
+            raise ValueError(f"expected floating point numbers, got {given}")
         if u.dim() != 4 or u.shape[1] != 1 or 0 in u.shape[2:]:
             raise ValueError(f"expected shape (B, 1, X, Y), got {tuple(u.shape)}")
 

@@ -183,7 +183,10 @@ class PeronaMalik2d(nn.Module):
         return self.tau_bound * self.logit_tau[k].sigmoid()
 
     def check(self, u: Tensor) -> None:
-        """Refuse shapes the network cannot mean."""
+        """Refuse values and shapes the network cannot mean."""
+        if not isinstance(u, Tensor) or not u.is_floating_point():
+            given = getattr(u, "dtype", type(u).__name__)
+            raise ValueError(f"expected floating point numbers, got {given}")
         if u.dim() != 4 or u.shape[1] != 1:
             raise ValueError(f"expected shape (B, 1, X, Y), got {tuple(u.shape)}")
         if not torch.compiler.is_compiling():

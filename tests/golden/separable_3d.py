@@ -182,7 +182,10 @@ class PeronaMalik3d(nn.Module):
         return self.log_lam.clamp(-20, 20).exp()
 
     def check(self, u: Tensor) -> None:
-        """Refuse shapes the network cannot mean."""
+        """Refuse values and shapes the network cannot mean."""
+        if not isinstance(u, Tensor) or not u.is_floating_point():
+            given = getattr(u, "dtype", type(u).__name__)
+            raise ValueError(f"expected floating point numbers, got {given}")
         if u.dim() != 5 or u.shape[1] != 1:
             raise ValueError(f"expected shape (B, 1, X, Y, Z), got {tuple(u.shape)}")
         if not torch.compiler.is_compiling():
