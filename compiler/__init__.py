@@ -26,7 +26,7 @@ import sympy as sp
 from .cycle_graph import cycle_graph
 from .cycle_reference import CycleReference
 from .cycle_report import CycleReport, CycleTraining, judge
-from .discretise import TAU, SemiDiscrete, Space
+from .discretise import TAU, SemiDiscrete
 from .elliptic import Elliptic, elliptic, implicit_step
 from .emit import Network, Training, emit
 from .emit_cycle import embed_cycle, emit_cycle
@@ -43,6 +43,7 @@ from .passes import optimise
 from .problem import PDE, FluxTerm, Problem, canonical
 from .reference import Reference
 from .schemes import SCHEMES, Scheme
+from .spaces import Space
 from .stability import Report, analyse
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import sympy as sp
 
 from . import notation
+from .bank import Bank
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
 from .fields import Data, Parameter, Unknown
 from .grid import exact
@@ -65,6 +66,8 @@ class Bounds:
 
     def __init__(self, system: SemiDiscrete, trainable: frozenset[Parameter], learned: bool) -> None:
         self.system, self.trainable, self.learned = system, trainable, learned
+        self.weighted: dict[sp.Symbol, tuple[Bank, sp.Expr]] = {}
+        """Symbols of ‖L^½K‖² for a bank K; L is 1, or an expression in parameters that every channel has of its own."""
         self.values = {p.name: p.value for p in system.problem.parameters}
         self.fixed = {
             p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in system.problem.parameters if p not in trainable
@@ -97,7 +100,11 @@ class Bounds:
     @cached_property
     def uniform(self) -> bool:
         """Is f linear with constant coefficients, and so diagonal in the basis of Fourier, sine or cosine?"""
-        return self.at_rest and all(f.local and f.term.diffusivity == 1 for f in self.system.fluxes)
+        return (
+            self.at_rest
+            and not self.system.banks
+            and all(f.local and f.term.diffusivity == 1 for f in self.system.fluxes)
+        )
 
     @cached_property
     def concave(self) -> bool:
@@ -112,10 +119,9 @@ class Bounds:
             own = term.slots[term.own][0]
             g = term.diffusivity.xreplace({own: s})
             if not flux.local:
-                radial, _, weights = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
-                if radial is None or set(weights) - {1}:
+                g, _, weights = radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+                if g is None or set(weights) - {1}:
                     return False
-                g = radial
             # dg/d(s²) = g'/(2s)
             if not self._range(sp.cancel(sp.diff(g, s) / s), s).high <= 0:
                 return False
@@ -130,12 +136,15 @@ class Bounds:
         """The value of an expression at the initial weights."""
         return number(e.xreplace(self.initial_norms), self.values)
 
-    @cached_property
+    @property
     def initial_norms(self) -> dict[sp.Symbol, sp.Expr]:
-        if not self.learned:
-            return {}
         values = {p: sp.Rational(*exact(p.value).as_integer_ratio()) for p in self.system.problem.parameters}
-        return {norm_symbol(label): _learned_norm(K).xreplace(values) for label, K in own_stencils(self.system)}
+        found = {}
+        if self.learned:
+            found = {norm_symbol(label): _learned_norm(K).xreplace(values) for label, K in own_stencils(self.system)}
+        for symbol, (bank, strength) in self.weighted.items():
+            found[symbol] = (strength * _rational(bank.squared_norm(self.learned))).xreplace(values)
+        return found
 
     # --- the spectrum -----------------------------------------------------------------------------------
 
@@ -143,7 +152,7 @@ class Bounds:
         """ρ = Σ κ L ‖K‖² with L from the range of g, or of Φ' for the Jacobian."""
         what = "Φ'" if slopes else "g"
         assumptions: list[str] = []
-        groups: dict[sp.Expr, list[Stencil]] = {}
+        groups: dict[sp.Expr, list[DiscreteFlux]] = {}
         low, growth = math.inf, 0.0
         for flux in self.system.fluxes:
             strength, lowest, text, why_not = self._strength(flux, slopes)
@@ -151,12 +160,18 @@ class Bounds:
             if strength is None:
                 return Bound(None, low, why_not=why_not)
             assumptions.append(text)
-            groups.setdefault(strength, []).extend(flux.own)
+            groups.setdefault(strength, []).append(flux)
             if lowest < 0:
-                growth -= lowest * self.at_initial(flux.term.kappa * self._joint_norm(list(flux.own))[0])
+                growth -= lowest * self.at_initial(flux.term.kappa * self._size(flux))
         rate, is_exact = sp.S.Zero, True
         for strength, members in groups.items():
-            norm, sharp = self._joint_norm(members)
+            own = [f for f in members if self._own(f, strength)]
+            rest = [f for f in members if f not in own]
+            for flux in own:
+                assert flux.bank is not None
+                kappa = flux.term.kappa.xreplace(self.fixed)
+                rate, is_exact = rate + kappa * self._bank_norm(flux.bank, strength / kappa, slopes), False
+            norm, sharp = self._joint_norm([K for f in rest for K in f.own], rest)
             rate, is_exact = rate + strength * norm, is_exact and sharp
         if not is_exact and not rate.free_symbols:
             rate = sp.Float(math.nextafter(float(rate), math.inf), 17)
@@ -201,7 +216,7 @@ class Bounds:
                     return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
                 return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
             return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {_shown(flux)}", ""
-        g, others, weights = _radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+        g, others, weights = radial(term.diffusivity, [slot for slot, _ in term.slots], s)
         if slopes and set(weights) - {1}:
             return [], "", f"the norm in {_shown(flux)} weighs its components, whose Jacobian is not covered yet"
         if g is None:
@@ -219,8 +234,31 @@ class Bounds:
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
         return range_of(e.xreplace(self.fixed), s, self.trainable, even=parity_of(e, {s: -1}) == 1)
 
-    def _joint_norm(self, stencils: list[Stencil]) -> tuple[sp.Expr, bool]:
-        """‖(K_1, …, K_n)‖², jointly where the kernels are fixed and of one parity each."""
+    def _size(self, flux: DiscreteFlux) -> sp.Expr:
+        """‖K‖² of one flux term at the initial weights."""
+        if flux.bank is not None:
+            return _rational(flux.bank.squared_norm(self.learned))
+        return self._joint_norm(list(flux.own), [])[0]
+
+    def _own(self, flux: DiscreteFlux, strength: sp.Expr) -> bool:
+        """Has every channel its own bound on the diffusivity?"""
+        return flux.bank is not None and bool(strength.free_symbols & channelled(flux, self.trainable))
+
+    def _bank_norm(self, bank: Bank, strength: sp.Expr, slopes: bool) -> sp.Expr:
+        """‖L^½K‖²: a number, or its symbol where the filters or L are trained."""
+        if not self.learned and strength == 1:
+            return _rational(bank.squared_norm())
+        symbol = norm_symbol(bank.label)
+        if self.weighted.setdefault(symbol, (bank, strength))[1] != strength:
+            symbol = sp.Symbol(f"slope_{symbol.name}", positive=True)
+            self.weighted.setdefault(symbol, (bank, strength))
+        return symbol
+
+    def _joint_norm(self, stencils: list[Stencil], fluxes: list[DiscreteFlux]) -> tuple[sp.Expr, bool]:
+        """‖(K_1, …, K_n)‖² of stencils and banks, jointly where the kernels are fixed and of one parity each."""
+        banks = [self._bank_norm(f.bank, sp.S.One, False) for f in fluxes if f.bank is not None]
+        if banks:
+            return sp.Add(*banks), False
         if self.learned:
             labels = {id(K): label for label, K in own_stencils(self.system)}
             return sp.Add(*(norm_symbol(labels[id(K)]) for K in stencils)), False
@@ -244,8 +282,8 @@ class Bounds:
 
     def _diagonal(self) -> Bound:
         total, assumptions = sp.S.Zero, []
-        if self.learned:
-            return Bound(None, why_not="learned stencils are not bounded entry by entry")
+        if self.learned or self.system.banks:
+            return Bound(None, why_not="learned stencils and filters are not bounded entry by entry")
         for flux in self.system.fluxes:
             strength, low, text, why_not = self._strength(flux, slopes=False)
             taps = [list(K.taps().items()) for K in flux.own]
@@ -350,12 +388,22 @@ class Bounds:
 
 def own_stencils(system: SemiDiscrete) -> list[tuple[str, Stencil]]:
     """The stencils K of all flux terms, labelled as in the graph; equal ones appear once per flux."""
-    return [pair for flux in system.fluxes for pair in zip(labels(system, flux), flux.own, strict=True)]
+    fluxes = [flux for flux in system.fluxes if flux.bank is None]
+    return [pair for flux in fluxes for pair in zip(labels(system, flux), flux.own, strict=True)]
 
 
 def labels(system: SemiDiscrete, flux: DiscreteFlux) -> list[str]:
-    """The names of a flux term's own stencils: K_x, K_y, …"""
+    """The names of a flux term's own stencils, K_x, K_y, …, or of its bank, K."""
+    if flux.bank is not None:
+        return [flux.bank.label]
     return [f"K_{system._subscript(flux.term.operator, i)}" for i in range(len(flux.own))]
+
+
+def channelled(flux: DiscreteFlux, trainable: frozenset[Parameter]) -> frozenset[Parameter]:
+    """The trained parameters that every channel of a bank has its own of."""
+    if flux.bank is None or not flux.bank.own_fluxes:
+        return frozenset()
+    return frozenset(flux.term.flux.free_symbols & trainable)
 
 
 def norm_symbol(label: str) -> sp.Symbol:
@@ -370,11 +418,20 @@ def _learned_norm(K: Stencil) -> sp.Expr:
 
 def _shown(flux: DiscreteFlux) -> str:
     """g as the header writes it."""
-    term, axes = flux.term, tuple(axis.name for axis in flux.own[0].axes)
-    return notation.show_term(term.flux if term.diffusivity is None else term.diffusivity, term.slots, axes, "u")
+    term = flux.term
+    return shown_law(flux, term.flux if term.diffusivity is None else term.diffusivity, "u")
 
 
-def _radial(
+def shown_law(flux: DiscreteFlux, e: sp.Expr, u: str) -> str:
+    """Φ or g of a flux term, with what it reads in place of its slots: derivatives, or the values of filters."""
+    term = flux.term
+    if flux.bank is not None:
+        name = f"‖{flux.bank.label} {u}‖" if flux.joint else f"({flux.bank.label} {u})_c"
+        return notation.show(e.xreplace({term.slots[0][0]: sp.Symbol(name)}))
+    return notation.show_term(e, term.slots, tuple(axis.name for axis in flux.own[0].axes), u)
+
+
+def radial(
     g: sp.Expr, slots: list[sp.Symbol], s: sp.Symbol
 ) -> tuple[sp.Expr | None, list[sp.Expr], tuple[sp.Expr, ...]]:
     """g = h(s²)·∏ data with s² = Σ w·slot²: (h, data factors, weights w)."""

@@ -28,6 +28,7 @@ import networkx as nx
 import sympy as sp
 
 from . import ops
+from .bank import Bank
 from .errors import (
     BoundaryError,
     DeclarationError,
@@ -155,7 +156,6 @@ class FiniteVolume:
 
 
 FiniteVolume.__init__ = strict(FiniteVolume.__init__)  # type: ignore[method-assign]
-Space = FiniteDifference | FiniteVolume
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,18 @@ class DiscreteFlux:
     local: bool
     viscous: bool = False
     """Is it the viscosity of a numerical flux for transport?"""
+    bank: Bank | None = None
+    """The filters that stand for D instead; Φ is then a function of one slot, taken channel by channel, or if it is not
+    `local` and reads no data, of the norm over all channels."""
 
     @property
     def own(self) -> tuple[Stencil, ...]:
-        return self.stencils[self.term.own]
+        return () if self.bank is not None else self.stencils[self.term.own]
+
+    @property
+    def joint(self) -> bool:
+        """Does the diffusivity read all channels of a bank?"""
+        return self.bank is not None and self.bank.joint
 
 
 def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
@@ -240,6 +248,11 @@ class RightHandSide:
         """
         along: list[list[DiscreteFlux]] = [[] for _ in self.system.axes]
         for flux in self.fluxes:
+            if flux.bank is not None:
+                raise SchemeError(
+                    f"the filters {flux.bank.label} mix axes and cannot be split along them; use SemiImplicit or "
+                    f"BackwardEuler"
+                )
             touched = {a for orders, _ in flux.term.operator for a, m in enumerate(orders) if m}
             if len(touched) != 1:
                 names = tuple(axis.name for axis in self.system.axes)
@@ -291,6 +304,11 @@ class SemiDiscrete:
     transports: tuple[Transport, ...]
     method: str
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def banks(self) -> tuple[Bank, ...]:
+        """The filter banks in place of differences."""
+        return tuple(flux.bank for flux in self.fluxes if flux.bank is not None)
 
     @property
     def linear(self) -> bool:
@@ -374,6 +392,8 @@ class SemiDiscrete:
         self, builder: Builder, flux: DiscreteFlux, u: Value, at: Value, names: dict[sp.Expr, str]
     ) -> list[Value]:
         """κ-free divergences of one flux term: differences of u, diffusivities at `at`."""
+        if flux.bank is not None:
+            return [self._filtered(builder, flux, flux.bank, u, at, names)]
         term = flux.term
         own, operator = term.slots[term.own]
 
@@ -405,6 +425,41 @@ class SemiDiscrete:
             for i, (K, v) in enumerate(zip(flux.own, fluxes, strict=True))
             for part in K.parts.values()  # parts of different parity continue the flux differently
         ]
+
+    def _filtered(
+        self, builder: Builder, flux: DiscreteFlux, bank: Bank, u: Value, at: Value, names: dict[sp.Expr, str]
+    ) -> Value:
+        """Kᵀ Φ(K u), channel by channel, or KᵀGK u with one diffusivity G for all channels, taken at `at`."""
+        term, label = flux.term, bank.label
+        own, _ = term.slots[term.own]
+        s_value, hint = self.filtered(builder, u, bank), f"flux_{label}"
+        known = s_value if at is u else self.filtered(builder, at, bank)
+        if flux.joint:
+            expression, nodal = self.squared_channels(builder, flux, known)
+            g = self._pointwise(builder, expression, names, nodal, "g")
+            product = ops.Flux(sp.Symbol("g") * sp.Symbol("s"), (sp.Symbol("g"), sp.Symbol("s")), "g·s")
+            v = builder.add(product, g, s_value, hint=hint)
+        elif term.flux == own:
+            v = s_value
+        elif at is u:
+            v = self._pointwise(builder, term.flux, names, {own: s_value}, hint)
+        else:
+            v = self._pointwise(builder, *_lagged(term, own, s_value, known, names), hint)
+        return builder.value(ops.AdjointFilterBank(bank, self.parity), v, hint=f"div_{label}")
+
+    @staticmethod
+    def filtered(builder: Builder, u: Value, bank: Bank) -> str:
+        """K u."""
+        return builder.add(ops.FilterBank(bank), u.name, hint="{0}_" + bank.label)
+
+    @staticmethod
+    def squared_channels(builder: Builder, flux: DiscreteFlux, v: str) -> tuple[sp.Expr, dict[sp.Symbol, str]]:
+        """g as a function of q = Σ_c (K_c u)², and this."""
+        s, q = sp.Symbol("s"), sp.Symbol("q", nonnegative=True)
+        squared = builder.add(ops.Flux(s**2, (s,), "s²"), v, hint="{0}2")
+        total = builder.add(ops.ChannelSum(), squared, hint="q")
+        assert flux.term.diffusivity is not None
+        return flux.term.diffusivity.xreplace({flux.term.slots[0][0]: sp.sqrt(q)}), {q: total}
 
     def differences(
         self, builder: Builder, u: Value, flux: DiscreteFlux, chosen: Sequence[int] | None = None

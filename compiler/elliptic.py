@@ -31,15 +31,17 @@ import networkx as nx
 import sympy as sp
 
 from . import ops
-from .discretise import TAU, RightHandSide, SemiDiscrete, Space
+from .discretise import TAU, RightHandSide, SemiDiscrete
 from .errors import DeclarationError, DiscretisationError, SchemeError, UnsupportedTermError
 from .fields import Data
+from .filter_bank import FilterBank
 from .graph import Builder, linearise, rebuild
 from .grid import Axis, Grid, Periodic, Spacing
 from .layout import offsets, plan
 from .passes import optimise
 from .problem import Operator, Problem
 from .schemes.multigrid import Multigrid
+from .spaces import Space
 from .stencil import Stencil, number
 
 COARSEST = 4
@@ -474,6 +476,11 @@ def implicit_step(
 
 def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
     """The problem on axes of spacing one, with the spacings as symbols."""
+    if isinstance(space, FilterBank):
+        raise SchemeError(
+            "Multigrid needs the operator at every spacing, and filters are known at one; use FiniteDifference, or "
+            "another solver"
+        )
     if problem.transport:
         raise UnsupportedTermError("a first derivative under multigrid is not supported yet; only fluxes are")
     powers = [Spacing(str(x)) for x in problem.coordinates]

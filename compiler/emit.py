@@ -17,15 +17,16 @@ import networkx as nx
 import sympy as sp
 
 from ..templates import environment
-from . import notation
-from .bounds import labels, norm_symbol, own_stencils
+from . import emit_bank, notation
+from .bank import Bank
+from .bounds import channelled, labels, norm_symbol, own_stencils, shown_law
 from .discretise import TAU, SemiDiscrete
 from .errors import SchemeError
 from .fields import Parameter
 from .grid import Axis, Parity, Walls
 from .implicit import Plan
 from .layout import Layout, continuation, plan, slices
-from .ops import Ghost, Input
+from .ops import AdjointFilterBank, FilterBank, Ghost, Input
 from .printing import literal, torch_code
 from .problem import Problem
 from .schemes import Scheme
@@ -84,6 +85,10 @@ class _Emitter:
         self.kept = 1 + self.memory + self.scheme.anchored
         """How many states a step takes: the newest, earlier ones, and the one its cycle started from."""
         self.learned = dict(own_stencils(self.system)) if self.training.stencils else {}
+        self.banks = {bank.label: bank for bank in self.system.banks}
+        self.reserved = _RESERVED | set(self.banks)
+        self.channelled = {p for f in self.system.fluxes for p in channelled(f, self.training.parameters)}
+        """Parameters of which every channel of a bank has its own."""
         rho = self.report.claim.rate
         self.rho_moves = rho is not None and bool(rho.free_symbols)
         self.unlimited = self.report.claim.limit(self.problem.time_order) == sp.oo
@@ -94,14 +99,14 @@ class _Emitter:
         fields = {str(self.problem.unknown.func), *(str(f.func) for f in self.problem.data)}
         for symbol in [*self.problem.parameters, *self._own_symbols()]:
             name = symbol.name
-            while name in _RESERVED | fields or name in self.scalars.values():
+            while name in self.reserved | fields or name in self.scalars.values():
                 name += "_"
             self.scalars[symbol] = name
         words = Vocabulary(
             scalars=self.scalars,
             tensors=frozenset(self._tensor_scalars()),
             learned={label: K.orbits() for label, K in self.learned.items()},
-            reserved=_RESERVED,
+            reserved=self.reserved,
             jacobian=self._jacobian,
             secant=self.plan is not None and self.plan.secant is not None,
             dims=self.plan.dims if self.plan else None,
@@ -158,6 +163,7 @@ class _Emitter:
                 least=_tuple([max(1, w) for w in self.step.layout.ring]),
                 bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
+                filters=emit_bank.helpers(self.system.banks, bool(self.report.norms)),
                 **self._solver(),
             )
         )
@@ -190,6 +196,9 @@ class _Emitter:
         for label, K in own_stencils(self.system):
             taps = ", ".join(f"{_offset(j)}: {notation.show(w)}" for j, w in K.taps().items())
             rows.append(("stencil", f"{label}  {{{taps}}}" + ("  (trained)" if label in self.learned else "")))
+        for bank in self.system.banks:
+            mark = "  (trained)" * self.training.stencils
+            rows.append(("filters", f"{bank.label}  {self.system.method}{mark}"))
         governing = self.report[self.report.governing]
         bound = "" if governing.bound is None else f" for tau <= {governing.bound:.6g} = {governing.formula}"
         bound = " for every tau" if governing.bound == math.inf else bound
@@ -295,10 +304,15 @@ class _Emitter:
         lonely = attribute.endswith("_tau") and self.memory and not self.cyclic
         return not self.training.shared and not lonely
 
-    def _shape(self, attribute: str) -> str:
-        if not self._per_step(attribute):
-            return "()"
-        return "(self.steps,)" if not self.cyclic else "(self.cycles,)"
+    def _shape(self, attribute: str, p: Parameter | None = None) -> str:
+        sizes = [self._groups] if self._per_step(attribute) else []
+        sizes += [str(bank.channels) for bank in self.system.banks[:1]] if p in self.channelled else []
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+    @property
+    def _groups(self) -> str:
+        """How many sets of weights there are, unless they are shared."""
+        return "self.cycles" if self.cyclic else "self.steps"
 
     def _at_step(self, attribute: str) -> str:
         if not self._per_step(attribute):
@@ -375,7 +389,7 @@ class _Emitter:
             blocks.append(check)
         for p in sorted(self.training.parameters, key=str):
             local = self.scalars[p]
-            fill = call(f"{local} = torch.full", [self._shape(weight_name(p)), literal(p.value), *kind], LINE - 8)
+            fill = call(f"{local} = torch.full", [self._shape(weight_name(p), p), literal(p.value), *kind], LINE - 8)
             blocks.append([*fill, weight_line(p, local)])
         if self.training.tau:
             bound = None if self.unlimited else self._initial_bound()
@@ -393,12 +407,13 @@ class _Emitter:
             blocks.append([*note, *call("tau = torch.full", [shape, literal(start), *kind], LINE - 8), f"self.{value}"])
         for label, K in self.learned.items():
             numbers = [float(o.weight.xreplace(self._fixed())) for o in K.orbits()]
-            groups = "self.steps" if not self.cyclic else "self.cycles"
-            repeat = "w" if self.training.shared else f"w.repeat({groups}, 1)"
+            repeat = "w" if self.training.shared else f"w.repeat({self._groups}, 1)"
             lines = ["weights = [", *(f"    {literal(w)}," for w in numbers), "]"]
             blocks.append(
                 [*lines, f"w = torch.tensor(weights, {', '.join(kind)})", f"self.{label} = nn.Parameter({repeat})"]
             )
+        repeats = None if self.training.shared else self._groups
+        blocks += [emit_bank.weights(bank, self.training.stencils, repeats) for bank in self.system.banks]
         return blocks
 
     def _fixed(self) -> dict[Parameter, sp.Float]:
@@ -417,11 +432,22 @@ class _Emitter:
             doc = f"{notation.show(p)} of step k" + (
                 ", positive and finite for every weight." if p.is_positive else "."
             )
-            add(f"get_{p.name}", doc, f"return {value_code(p, self._at_step(weight_name(p)))}")
+            value = value_code(p, self._at_step(weight_name(p)))
+            if p in self.channelled:
+                value += f".reshape({', '.join(['-1', *['1'] * len(self.axes)])})"
+                doc = doc.replace(" of step k", " of every channel in step k")
+            add(f"get_{p.name}", doc, f"return {value}")
         for label, K in self.learned.items():
             total = " + ".join(f"{o.l1} * w[{i}].abs()" for i, o in enumerate(K.orbits()))
             lines = [f"w = {self._at_step(label)}", *assign("bound", total, LINE - 8), "return bound**2"]
             add(f"norm2_{label}", f"A bound on the squared norm of {label}: the squared sum of its taps.", *lines)
+        if self.training.stencils:
+            for bank in self.system.banks:
+                taps = ", ".join(["1", *[str(bank.size)] * bank.dimension])
+                doc = f"The filters of step k: ({bank.channels}, {taps})."
+                add(bank.label, doc, *emit_bank.method(bank, self._at_step))
+        for symbol, (bank, strength) in self.report.norms.items():
+            add(symbol.name, *self._norm(bank, strength))
         if self._bound_moves():
             doc = "The bound ρ on the spectrum of −f for the weights of step k."
             self._add_expression(add, "rho", doc, self.report.claim.rate)
@@ -471,8 +497,21 @@ class _Emitter:
     def _values_of(self, free: set[sp.Symbol]) -> list[str]:
         """Trained parameters and norms of trained stencils, as local variables."""
         lines = [f"{self.scalars[p]} = self.get_{p.name}(k)" for p in sorted(free & self.training.parameters, key=str)]
-        norms = [label for label in self.learned if norm_symbol(label) in free]
-        return lines + [f"norm2_{label} = self.norm2_{label}(k)" for label in norms]
+        norms = [f"norm2_{label}" for label in self.learned if norm_symbol(label) in free]
+        norms += [symbol.name for symbol in self.report.norms if symbol in free]
+        return lines + [f"{name} = self.{name}(k)" for name in norms]
+
+    def _norm(self, bank: Bank, strength: sp.Expr) -> list[str]:
+        """The doc and the lines of the method that bounds ‖L^½K‖² for the weights of a step."""
+        filters = f"self.{bank.label}(k)" if self.training.stencils else f"self.{bank.label}"
+        if strength == 1:
+            doc = f"A bound on the squared norm of {bank.label} for the weights of step k."
+            return [doc, f"return squared_norm({filters})"]
+        lines = self._values_of(strength.free_symbols)
+        lines += assign("bound", torch_code(strength, self.scalars), LINE - 8)
+        shape = ", ".join(["-1", "1", *["1"] * bank.dimension])
+        doc = f"A bound on the squared norm of {bank.label}, every channel times the root of its largest diffusivity."
+        return [doc, *lines, f"return squared_norm({filters} * bound.sqrt().reshape({shape}))"]
 
     @property
     def _relaxes(self) -> bool:
@@ -654,6 +693,9 @@ class _Emitter:
             else:
                 lines.append(f"{name} = {literal(symbol.value)}")
         labels = {getattr(op, "label", "") for op in ops}
+        filters = {op.bank.label for op in ops if isinstance(op, (FilterBank, AdjointFilterBank))}
+        at = "(k)" * self.training.stencils
+        lines += [f"{label} = self.{label}{at}" for label in self.banks if label in filters]
         return lines + [f"w_{label} = {self._at_step(label)}" for label in self.learned if label in labels]
 
     def _tensor_scalars(self) -> set[str]:
@@ -770,6 +812,8 @@ class _Emitter:
             lines = ring_lines("w", self.axes, self.layout.ring, self.network.system.parity, "state")
             doc = "The ghost ring of a direction, which vanishes on the walls."
             methods.append({"name": DIRECTION, "v": "w", "doc": doc, "lines": lines})
+        if self.system.banks:
+            methods.append(emit_bank.fold(self.axes, self.system.banks[0].radius))
         return sorted(methods, key=lambda m: str(m["name"]))
 
     def _eager_ring(self, v: str, widths: tuple[int, ...], role: str) -> list[str]:
@@ -792,12 +836,12 @@ class _Emitter:
 
 def equation_rows(system: SemiDiscrete) -> list[tuple[str, str]]:
     """The header's rows on the equation itself, each once."""
-    axes, unknown = tuple(a.name for a in system.axes), str(system.problem.unknown.func)
+    unknown = str(system.problem.unknown.func)
     rows = [("PDE", notation.show_equation(system.problem))]
     for flux in system.fluxes:
         g = flux.term.diffusivity
         if g is not None and not flux.term.linear:
-            rows.append(("diffusivity", f"g = {notation.show_term(g, flux.term.slots, axes, unknown)}"))
+            rows.append(("diffusivity", f"g = {shown_law(flux, g, unknown)}"))
     return [*dict.fromkeys(rows), ("boundary", notation.show_boundary(system.problem))]
 
 

@@ -19,9 +19,9 @@ import sympy as sp
 from sympy.integrals.manualintegrate import manualintegrate
 
 from . import ops
-from .discretise import SemiDiscrete
+from .discretise import DiscreteFlux, SemiDiscrete
 from .fields import Data
-from .graph import Builder
+from .graph import Builder, Value
 from .reference import Reference
 from .schemes.forward_euler import ForwardEuler
 
@@ -49,6 +49,12 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
     for flux in system.fluxes:
         term = flux.term
         own, operator = term.slots[term.own]
+        if flux.bank is not None:
+            density = _bank_density(system, builder, flux, u, names)
+            if density is None:
+                return None
+            total.append((term.kappa, density))
+            continue
         if flux.local:
             Phi = term.flux.xreplace({own: _s})
             density = _antiderivative(Phi, _s)
@@ -96,6 +102,24 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
     ]
     E = builder.value(ops.Combination(tuple(c for c, _ in sums)), *(n for _, n in sums), hint="total")
     return builder.finish(E.name)
+
+
+def _bank_density(
+    system: SemiDiscrete, builder: Builder, flux: DiscreteFlux, u: Value, names: dict[sp.Expr, str]
+) -> str | None:
+    """Σ_c ½Ψ((K_c u)²), or ½Ψ(Σ_c (K_c u)²)."""
+    assert flux.bank is not None
+    v = system.filtered(builder, u, flux.bank)
+    if flux.joint:
+        g, nodal = system.squared_channels(builder, flux, v)
+        ((q, name),) = nodal.items()
+        Psi = _antiderivative(g.xreplace({q: _q}), _q)
+        return None if Psi is None else system._pointwise(builder, Psi / 2, names, {_q: name}, "energy")
+    density = _antiderivative(flux.term.flux.xreplace({flux.term.slots[0][0]: _s}), _s)
+    if density is None:
+        return None
+    e = system._pointwise(builder, density, names, {_s: v}, "energy")
+    return builder.add(ops.ChannelSum(), e, hint="{0}_channels")
 
 
 @lru_cache(maxsize=64)

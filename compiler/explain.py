@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import notation
-from .bounds import labels
+from .bounds import labels, shown_law
 from .discretise import SemiDiscrete
 from .elliptic import Elliptic
 from .implicit import Plan
@@ -78,10 +78,12 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
     for flux in system.fluxes:
         term = flux.term
         for label in labels(system, flux):
-            convolutions[label] = f"convolution: the derivative {notation.show_operator(term.operator, axes)}"
+            derivative = f"the derivative {notation.show_operator(term.operator, axes)}" if flux.bank is None else ""
+            filters = "" if flux.bank is None else f"{flux.bank.channels} filters in place of D"
+            convolutions[label] = f"convolution: {derivative or filters}"
         nonlinear = term.diffusivity is not None and not term.linear
         kind = "the flux Φ(s) = g·s with the diffusivity g" if nonlinear else "the flux Φ"
-        shown = notation.show_term(term.diffusivity if nonlinear else term.flux, term.slots, axes, u)
+        shown = shown_law(flux, term.diffusivity if nonlinear else term.flux, u)
         activations[f"activation: {kind} = {shown}"] = "flux"
     rows = [*convolutions.items(), *((block, text) for text, block in activations.items())]
     rows += [(f"{label}*", "transposed convolution, same weights: minus the divergence") for label in convolutions]

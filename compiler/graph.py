@@ -16,7 +16,20 @@ import sympy as sp
 
 from .errors import SchemeError
 from .grid import Axis
-from .ops import AdjointStencil, Combination, Context, Flux, Ghost, Input, Op, Solve, Stencil
+from .ops import (
+    AdjointFilterBank,
+    AdjointStencil,
+    ChannelSum,
+    Combination,
+    Context,
+    FilterBank,
+    Flux,
+    Ghost,
+    Input,
+    Op,
+    Solve,
+    Stencil,
+)
 from .solve import Solver
 
 
@@ -120,7 +133,7 @@ def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> 
             continue
         if isinstance(op, (Stencil, Ghost)):  # directions vanish on the walls
             tangents[name] = builder.add(replace(op, walls=()), moving[0][1], hint=node["hint"])
-        elif isinstance(op, AdjointStencil):
+        elif isinstance(op, (AdjointStencil, FilterBank, AdjointFilterBank, ChannelSum)):
             tangents[name] = builder.add(op, moving[0][1], hint=node["hint"])
         elif isinstance(op, Combination):
             chosen = Combination(tuple(op.coefficients[i] for i, _ in moving))

@@ -24,7 +24,7 @@ from .discretise import SemiDiscrete
 from .errors import SchemeError
 from .grid import Axis
 from .layout import offsets
-from .ops import AdjointStencil, Solve, Stencil
+from .ops import AdjointFilterBank, AdjointStencil, FilterBank, Solve, Stencil
 from .schemes import Scheme
 from .solve import TOLERANCES, Solver
 from .stability import Report
@@ -236,6 +236,8 @@ def _axis(graph: nx.DiGraph, arguments: tuple[str, ...]) -> int | None:
         if isinstance(node["op"], (Stencil, AdjointStencil)):
             taps = list(zip(*offsets(node["op"]), strict=True))
             hull = [(low + min(j), high + max(j)) for (low, high), j in zip(hull, taps, strict=True)]
+        if isinstance(node["op"], (FilterBank, AdjointFilterBank)):
+            return None
         reach[name] = hull
     found = [a for a, (low, high) in enumerate(reach[tangent]) if low or high]
     if not found:

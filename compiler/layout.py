@@ -13,7 +13,19 @@ from dataclasses import dataclass
 import networkx as nx
 
 from .grid import Axis, Side
-from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Integral, Solve, Stencil
+from .ops import (
+    AdjointFilterBank,
+    AdjointStencil,
+    ChannelSum,
+    Combination,
+    FilterBank,
+    Flux,
+    Ghost,
+    Input,
+    Integral,
+    Solve,
+    Stencil,
+)
 
 Extent = tuple[tuple[int, int], ...]
 """Per axis (first position, last position past node n−1)."""
@@ -107,9 +119,11 @@ def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if isinstance(op, (Stencil, AdjointStencil)):
         reach = list(zip(*offsets(op), strict=True))
         return [(low + min(j), high + max(j)) for (low, high), j in zip(extent, reach, strict=True)]
-    if isinstance(op, (Ghost, Solve, Integral)):
+    if isinstance(op, FilterBank):
+        return [(low - 2 * op.bank.radius, high + 2 * op.bank.radius) for low, high in extent]
+    if isinstance(op, (Ghost, Solve, Integral, AdjointFilterBank)):
         return [(0, 0)] * len(extent)
-    assert isinstance(op, (Flux, Combination))
+    assert isinstance(op, (Flux, Combination, ChannelSum))
     return list(extent)
 
 

@@ -1,4 +1,4 @@
-"""A network read back as a PDE: trained parameters in place of initial ones, trained stencils by their moments.
+"""A network read back as a PDE: trained parameters in place of initial ones, stencils and filters by their moments.
 
 A kernel with taps w_j at the offsets j h acts on smooth u as Σ_m M_m ∂^m, M_m = Σ_j w_j (jh)^m/m! (Long, Lu, Dong,
 J. Comput. Phys. 399 (2019) 108925, doi:10.1016/j.jcp.2019.108925).
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import sympy as sp
 
 from .bounds import labels
@@ -28,10 +29,14 @@ def moments(K: Stencil, weights: list[float] | None, values: Mapping[str, float]
         for w, orbit in zip(weights, K.orbits(), strict=True):
             for j, sign in orbit.pattern:
                 taps[j] = taps.get(j, 0.0) + sign * w
-    h = [float(axis.spacing) / 2 for axis in K.axes]
+    return _moments(taps, [float(axis.spacing) / 2 for axis in K.axes], order)
+
+
+def _moments(taps: Mapping[tuple[int, ...], float], h: list[float], order: int) -> Operator:
+    """Σ M_m ∂^m of taps at offsets in steps of h."""
     size = sum(abs(w) for w in taps.values())
     found = []
-    for m in itertools.product(range(order + 1), repeat=K.dimension):
+    for m in itertools.product(range(order + 1), repeat=len(h)):
         if sum(m) > order:
             continue
         terms = [w * math.prod((i * s) ** n for i, s, n in zip(j, h, m, strict=True)) for j, w in taps.items()]
@@ -42,12 +47,17 @@ def moments(K: Stencil, weights: list[float] | None, values: Mapping[str, float]
 
 
 def lifted(
-    system: SemiDiscrete, values: Mapping[Parameter, float], stencils: Mapping[str, list[float]], order: int
+    system: SemiDiscrete,
+    values: Mapping[Parameter, float | list[float]],
+    stencils: Mapping[str, list[float]],
+    banks: Mapping[str, np.ndarray],
+    order: int,
 ) -> sp.Eq:
-    """The equation that a layer with these parameters and trained stencils (by label) discretises."""
+    """The equation that a layer discretises: its parameters (lists where every channel has its own), trained stencils
+    and kernels of filter banks by label."""
     problem = system.problem
-    numbers = {p: sp.Float(v, 15) for p, v in values.items()}
-    if not stencils:
+    numbers = {p: sp.Float(v, 15) for p, v in values.items() if not isinstance(v, list)}
+    if not stencils and not banks:
         equation = problem.pde.equations[0]
         return sp.Eq(equation.lhs.xreplace(numbers), equation.rhs.xreplace(numbers), evaluate=False)
     u = problem.unknown
@@ -55,8 +65,11 @@ def lifted(
     for a, speed in problem.transport:
         right -= speed * d(u, problem.coordinates[a])
     for flux in system.fluxes:
+        if flux.bank is not None:
+            right += _filtered(system, flux, values, banks[flux.bank.label], order)
+            continue
         right += sp.Add(*(_term(system, flux, i, stencils, order) for i in range(len(flux.own))))
-    by_name = {p.name: v for p, v in values.items()}
+    by_name = {p.name for p in values}
     initial = {p: sp.Float(p.value, 15) for p in problem.parameters if p.name not in by_name}
     return sp.Eq(dt(u, problem.time_order), right.xreplace(numbers | initial), evaluate=False)
 
@@ -70,18 +83,48 @@ def _term(system: SemiDiscrete, flux: DiscreteFlux, i: int, stencils: Mapping[st
     def read(K: Stencil, label: str) -> Operator:
         return moments(K, stencils.get(label), values, order)
 
-    def applied(operator: Operator, e: sp.Expr, adjoint: bool = False) -> sp.Expr:
-        parts = []
-        for m, c in operator:
-            part = e
-            for axis, n in zip(x, m, strict=True):
-                part = d(part, axis, n) if n else part
-            parts.append((-1) ** sum(m) * c * part if adjoint else c * part)
-        return sp.Add(*parts)
-
     own = read(flux.own[i], labels(system, flux)[i])
     slots = {}
     for k, (s, operator) in enumerate(term.slots):
         label = f"K_{system._subscript(operator)}"
-        slots[s] = applied(own if k == term.own else read(flux.stencils[k][0], label), u)
-    return -term.kappa * applied(own, term.flux.xreplace(slots), adjoint=True)
+        slots[s] = _applied(own if k == term.own else read(flux.stencils[k][0], label), u, x)
+    return -term.kappa * _applied(own, term.flux.xreplace(slots), x, adjoint=True)
+
+
+def _filtered(
+    system: SemiDiscrete,
+    flux: DiscreteFlux,
+    values: Mapping[Parameter, float | list[float]],
+    kernels: np.ndarray,
+    order: int,
+) -> sp.Expr:
+    """−κ Σ_c D_c*Φ_c(D_c u), D_c the operator that the c-th filter of a bank is."""
+    problem, term = system.problem, flux.term
+    u, x, (s, _) = problem.unknown, problem.coordinates, term.slots[0]
+    h = [float(axis.spacing) for axis in system.axes]
+    radius = kernels.shape[-1] // 2
+    operators = []
+    for kernel in kernels:
+        taps = {tuple(i - radius for i in j): float(w) for j, w in np.ndenumerate(kernel)}
+        operators.append(_moments(taps, h, order))
+    values_of = [_applied(D, u, x) for D in operators]
+    norm = sp.sqrt(sp.Add(*(v**2 for v in values_of)))
+    total = sp.S.Zero
+    for c, (D, v) in enumerate(zip(operators, values_of, strict=True)):
+        own = {p: sp.Float(given[c], 15) for p, given in values.items() if isinstance(given, list)}
+        law = term.flux.xreplace({s: v})
+        if flux.joint and term.diffusivity is not None:
+            law = term.diffusivity.xreplace({s: norm}) * v
+        total -= term.kappa * _applied(D, law.xreplace(own), x, adjoint=True)
+    return total
+
+
+def _applied(operator: Operator, e: sp.Expr, x: Sequence[sp.Symbol], adjoint: bool = False) -> sp.Expr:
+    """D e, or its formal adjoint."""
+    parts = []
+    for m, c in operator:
+        part = e
+        for axis, n in zip(x, m, strict=True):
+            part = d(part, axis, n) if n else part
+        parts.append((-1) ** sum(m) * c * part if adjoint else c * part)
+    return sp.Add(*parts)

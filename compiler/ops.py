@@ -5,6 +5,9 @@
     Φ(s, …)      Flux                a pointwise nonlinearity
     Σ c_i v_i    Combination         a linear combination with scalar coefficients
     v            Ghost               a value on the nodes, continued beyond the boundary as the unknown is
+    K u          FilterBank          C filters of the nodes, a value with C channels
+    K* v         AdjointFilterBank   its exact transpose
+    Σ_c v_c      ChannelSum          over the channels of a value
     R(v) = 0     Solve               the root of a residual: an implicit step
     u, f         Input               the state, an earlier state, a data field, the unknown of a solve
     R, P, …      Level               what a multigrid cycle is made of
@@ -23,6 +26,7 @@ import numpy as np
 import sympy as sp
 
 from . import stencil
+from .bank import Bank
 from .grid import Axis, Location, Parity, Walls
 from .solve import Solver
 
@@ -143,6 +147,58 @@ class AdjointStencil(Linear):
 
     def text(self, names: Sequence[str]) -> str:
         return f"{self.label}* {names[0]}"
+
+
+@dataclass(frozen=True)
+class FilterBank(Op):
+    """K v: (B, 1, …) to (B, C, …), all on the nodes."""
+
+    bank: Bank
+    kind: ClassVar[str] = "filter bank"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Place((0,) * self.bank.dimension, tuple(((0, 0), (1, 1))[axis.periodic] for axis in self.bank.axes))
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return self.bank.apply(arguments[0], context.shape)
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.bank.label} {names[0]}"
+
+
+@dataclass(frozen=True)
+class AdjointFilterBank(Op):
+    """Kᵀ v: (B, C, …) to (B, 1, …)."""
+
+    bank: Bank
+    parity: Parity
+    kind: ClassVar[str] = "adjoint filter bank"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Place((0,) * self.bank.dimension, self.parity)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return self.bank.adjoint(arguments[0], context.shape)
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.bank.label}* {names[0]}"
+
+
+@dataclass(frozen=True)
+class ChannelSum(Op):
+    """Σ_c v_c: (B, C, …) to (B, 1, …)."""
+
+    kind: ClassVar[str] = "channel sum"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return arguments[0]
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        total: np.ndarray = arguments[0].sum(1, keepdims=True)
+        return total
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"Σ_c {names[0]}"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ import numpy as np
 import sympy as sp
 
 from . import fourier
+from .bank import Bank
 from .bounds import Bound, Bounds, short
 from .discretise import TAU, SemiDiscrete
 from .energy import energy_of, why_no_energy
@@ -194,6 +195,8 @@ class Report(Results):
     operator: Operator
     claims: Mapping[str, Claim]
     """What is proved, or governs, by notion."""
+    norms: Mapping[sp.Symbol, tuple[Bank, sp.Expr]]
+    """The symbols of ‖L^½K‖² in rates, for filters K and bounds L on the diffusivities of their channels."""
 
     @property
     def tau_max(self) -> float | None:
@@ -249,9 +252,14 @@ class _Analysis:
             results = tuple(self._judge(notion, tau) for notion in NORMS)
         operator = Operator(self._ends(self.bounds.frozen), self._ends(self.bounds.slopes), self.system.asymmetry)
         kept = {r.notion: self.claim(r.notion) for r in results if r.status == "proved" or r.notion == governing}
-        report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept)
+        report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept, self._norms(kept))
         self._refuse(report, allow)
         return report
+
+    def _norms(self, claims: Mapping[str, Claim]) -> dict[sp.Symbol, tuple[Bank, sp.Expr]]:
+        """The norms of filters that what is proved reads."""
+        read = set().union(*(c.rate.free_symbols for c in claims.values() if c.rate is not None))
+        return {s: found for s, found in self.bounds.weighted.items() if s in read}
 
     def _governing(self) -> str:
         """Transport is governed by the CFL or von Neumann's condition, all else by the scheme's own notion; where that
@@ -579,7 +587,7 @@ class _Analysis:
     def _transport(self) -> Claim:
         """max |R(−τλ(θ))| ≤ 1 over all frequencies, for constant coefficients on periodic axes."""
         bounds, system = self.bounds, self.system
-        if not bounds.uniform or self._parts:
+        if system.banks or not bounds.uniform or self._parts:
             return Claim(why_not="transport together with nonlinear, varying or split terms has no symbol")
         assumptions = ("constant coefficients, periodic along the transport",)
         if not system.fluxes:

@@ -19,7 +19,19 @@ import sympy as sp
 
 from . import notation
 from .layout import Extent, Layout, continuation, edge, plan, slices
-from .ops import AdjointStencil, Combination, Flux, Ghost, Input, Integral, Solve, Stencil
+from .ops import (
+    AdjointFilterBank,
+    AdjointStencil,
+    ChannelSum,
+    Combination,
+    FilterBank,
+    Flux,
+    Ghost,
+    Input,
+    Integral,
+    Solve,
+    Stencil,
+)
 from .printing import literal, torch_code
 from .stencil import Orbit, fraction
 
@@ -220,7 +232,11 @@ class Body:
             )
         if isinstance(op, Integral):
             return Statement(f"{target} = Σ {arguments[0][0]}", tuple(self._integral(name, *arguments[0], width)))
-        if isinstance(op, (Stencil, AdjointStencil)):
+        if isinstance(op, (FilterBank, AdjointFilterBank)):
+            lines = self._filters(target, op, *arguments[0], width)
+        elif isinstance(op, ChannelSum):
+            lines = [f"{target} = {arguments[0][0]}{slices(arguments[0][1], extent, (0,) * d)}.sum(1, keepdim=True)"]
+        elif isinstance(op, (Stencil, AdjointStencil)):
             lines = self._stencil(target, op, arguments[0], extent, width)
         elif isinstance(op, Flux):
             cut = [v + slices(e, extent, (0,) * d) for v, e in arguments]
@@ -228,7 +244,13 @@ class Body:
                 cut = [f"{v}.clamp(max=1e30)" if s.is_nonnegative else v for s, v in zip(op.slots, cut, strict=True)]
             names = {**self.words.scalars, **dict(zip(op.slots, cut, strict=True))}
             tensors = self.words.tensors | set(cut)
-            lines = assign_expression(target, one_fraction(op.expression), names, tensors, width)
+            e, lines = one_fraction(op.expression), list[str]()
+            for s, v in zip(op.slots, cut, strict=True):  # a mixture reads one square
+                if sum(p == s**2 for p in sp.preorder_traversal(e)) > 2:
+                    square = sp.Symbol(self._unique(f"{target}_square"), nonnegative=True)
+                    lines += assign(square.name, torch_code(s**2, {s: v}), width)
+                    e, tensors = e.xreplace({s**2: square}), tensors | {square.name}
+            lines += assign_expression(target, e, names, tensors, width)
         else:
             lines = self._combination(target, op, arguments, extent, width)
         return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
@@ -253,7 +275,28 @@ class Body:
         dims = ", ".join(str(a) for a in range(-d, 0))
         return [*lines, f"{self.names[name]} = {v}.sum(({dims}{',' if d == 1 else ''}), keepdim=True)"]
 
+    def _filters(self, target: str, op: FilterBank | AdjointFilterBank, v: str, have: Extent, width: int) -> list[str]:
+        """A convolution without padding, for the ring is there; or its transpose, whose ring is folded back."""
+        d, name = len(self.axes), op.bank.label
+        if isinstance(op, FilterBank):
+            reach = ((-2 * op.bank.radius, 2 * op.bank.radius),) * d
+            ringed = v + slices(have, reach, (0,) * d)
+            return [
+                f"{target} = {line}" if not i else line
+                for i, line in enumerate(call(f"nn.functional.conv{d}d", [ringed, name], width - len(target) - 3))
+            ]
+        assert not any(end for ends in have for end in ends), "filters are transposed on the nodes"
+        inner = call(f"nn.functional.conv_transpose{d}d", [v, name], width)
+        return [f"{target} = self.fold({inner[0]})"]
+
     def _math(self, op: Any, arguments: list[str]) -> str:
+        if isinstance(op, (FilterBank, AdjointFilterBank)):
+            filters = f"{op.bank.channels} filters"
+            what = f"K {arguments[0]}" if isinstance(op, FilterBank) else f"K* {arguments[0]}"
+            what = what.replace("K", op.bank.label, 1)
+            return f"{what}, {filters}" if isinstance(op, FilterBank) else f"{what}, the exact transpose"
+        if isinstance(op, ChannelSum):
+            return f"Σ_c {arguments[0]}"
         if isinstance(op, (Stencil, AdjointStencil)):
             where = _where(op.K.target, self.axes)
             if op.label.startswith("M_"):
@@ -401,9 +444,21 @@ def call(function: str, arguments: Sequence[str], width: int) -> list[str]:
 
 
 def one_fraction(e: sp.Expr) -> sp.Expr:
-    """A rational expression with one division: λ²/(λ² + q) for 1/(1 + q/λ²). It is faster, and its gradients stay
-    finite where q overflows."""
-    return sp.together(e) if e.is_rational_function() else e
+    """A rational expression with one division, λ²/(λ² + q) for 1/(1 + q/λ²), or one for each denominator of a sum. It
+    is faster, and its gradients stay finite where q overflows."""
+    if not e.is_rational_function():
+        return e
+    factors = sp.Mul.make_args(e)
+    if len(factors) > 1 and any(_mixture(factor) for factor in factors):
+        return sp.Mul(*(one_fraction(factor) for factor in factors))
+    if _mixture(e):
+        return sp.Add(*(one_fraction(term) for term in e.args))
+    return sp.together(e)
+
+
+def _mixture(e: sp.Expr) -> bool:
+    """Is it a sum of fractions whose denominators are sums, of more than one kind?"""
+    return e.is_Add and len({d for term in e.args for d in sp.denom(sp.together(term)).atoms(sp.Add)}) > 1
 
 
 def _split_sum(code: str) -> list[str]:

@@ -13,14 +13,26 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..compiler.errors import CheckpointError
 from .load import write_atomic
 
 
-def write_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, record: dict[str, Any]) -> None:
-    """Write weights, optimiser state and record."""
-    tensors = {f"weights/{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+def write_checkpoint(
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    record: dict[str, Any],
+    average: AveragedModel | None = None,
+) -> None:
+    """Write weights, optimiser state and record. With an average, "weights" are the averages and "moving" the weights
+    they are averages of."""
+    chosen = module if average is None else average.module
+    tensors = {f"weights/{k}": v.detach().cpu().contiguous() for k, v in chosen.state_dict().items()}
+    if average is not None:
+        tensors |= {f"moving/{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+        tensors["averaged"] = average.n_averaged.detach().cpu()
     scalars: dict[str, Any] = {}
     for index, state in optimiser.state_dict()["state"].items():
         for key, value in state.items():
@@ -44,8 +56,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to start the run again") from None
 
 
-def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
-    """Put weights and, if given, optimiser state back; the record is read by `read_record`."""
+def read_checkpoint(
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer | None = None,
+    average: AveragedModel | None = None,
+) -> None:
+    """Put weights and, if given, optimiser state and the average back; the record is read by `read_record`."""
     record = read_record(path) or {}
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -55,6 +72,10 @@ def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimi
         raise CheckpointError(f"{path} holds the weights of another network: {error}") from None
     if "certificate" in record and json.loads(json.dumps(module.certificate())) != record["certificate"]:  # type: ignore[operator]
         raise CheckpointError(f"{path}: its certificate does not hold for its weights, one of them was changed")
+    if average is not None:
+        average.module.load_state_dict(module.state_dict())
+        average.n_averaged.copy_(tensors["averaged"])
+        module.load_state_dict({k.removeprefix("moving/"): v for k, v in tensors.items() if k.startswith("moving/")})
     if optimiser is None:
         return
     state: dict[int, dict[str, Any]] = {}

@@ -61,7 +61,7 @@ def train(spec: SpecPath, resume: Annotated[bool, typer.Option(help="Go on with 
     read = read_spec(spec)
     if read.train is None:
         raise SpecError(f"{spec}: no [train] table; add one, such as [train] data = 'skimage'")
-    options = read.train.model_dump()
+    options = read.train.model_dump(exclude_none=True)
     out = Path(options["out"])
     if not resume and (out / "last.safetensors").exists():
         raise TrainingError(f"{out} holds a run already; delete it, choose another out, or drop --no-resume")
@@ -85,8 +85,13 @@ def evaluate(run: Annotated[Path, typer.Argument(help="The folder of a run.", sh
     saved = load(run)
     options = read_spec(run / "spec.toml").train
     data, sigma = (options.data, options.sigma) if options else ("skimage", 25 / 255)
-    images = load_images(data, held_out=True)
-    noisy, denoised = score(lambda u: u, images, sigma), score(saved.module(), images, sigma)
+    images, module = load_images(data, held_out=True), saved.module()
+    observed = options.observed if options else None
+
+    def denoise(u: Any) -> Any:
+        return module(u, **({} if observed is None else {observed: u}))
+
+    noisy, denoised = score(lambda u: u, images, sigma), score(denoise, images, sigma)
     _table(
         f"{len(images)} held-out images, σ = {sigma * 255:g}/255",
         ("", "PSNR dB", "SSIM", "ms/megapixel"),

@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..compiler.errors import TrainingError, strict
+from ..compiler.errors import TrainingError, strict, suggest
 from .checkpoint import read_checkpoint, read_record, write_checkpoint
 from .data import Patches, load_images
 from .load import write_atomic
@@ -53,28 +54,60 @@ def fit(
     seed: int = 0,
     out: str | Path = "out/train",
     save_every: int = 100,
+    observed: str | None = None,
+    schedule: str = "cosine",
+    clip: float | None = None,
+    average: float | None = None,
+    patience: int | None = None,
     precision: str = "32-true",
     devices: int = 1,
     accelerator: str = "cpu",
     progress: bool = True,
 ) -> Fitted:
-    """Train a denoiser: minimise the mean squared error on noisy patches by Adam with a cosine schedule.
+    """Train a denoiser: minimise the mean squared error on noisy patches by Adam.
 
-    `data` is "skimage", a folder of images, or a list of arrays in [0, 1]; `sigma` the noise on that scale.
-    A run in `out` with the same settings is resumed; other settings are a `TrainingError`. Precision and
-    devices are those of Lightning Fabric.
+    A run in `out` with the same settings is resumed; other settings are a `TrainingError`.
+
+    Args:
+        data: "skimage", a folder of images, or a list of arrays in [0, 1]; patches are turned and flipped at random.
+        sigma: the standard deviation of the noise, on the scale of the images.
+        rate, schedule: the learning rate, falling along a half "cosine" to 1 % of it, or "constant".
+        observed: the data field that is given the noisy image, as f in a reaction β(f − u).
+        clip: gradients of a larger norm are scaled down to it.
+        average: weights are averaged with this decay per step, such as 0.999, and the averages are what is validated
+            and returned. Every average of weights is within the bounds of the certificate, as any weights are.
+        patience: stop after so many validations (one per `save_every` steps) without a better one.
+        precision, devices, accelerator: those of Lightning Fabric.
     """
-    settings = {"steps": steps, "batch": batch, "patch": patch, "sigma": sigma, "rate": rate, "seed": seed}
-    for key, value in {**settings, "save_every": save_every, "devices": devices}.items():
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch": batch,
+        "patch": patch,
+        "sigma": sigma,
+        "rate": rate,
+        "seed": seed,
+    }
+    optional = {"clip": clip, "average": average, "patience": patience}
+    given = {k: v for k, v in optional.items() if v is not None}
+    for key, value in {**settings, **given, "save_every": save_every, "devices": devices}.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < (0 if key == "seed" else 1e-12):
             raise TrainingError(f"fit({key}={value!r}): must be a positive number")
+    if schedule not in ("cosine", "constant"):
+        raise TrainingError(f"fit(schedule={schedule!r}): {suggest(str(schedule), ['cosine', 'constant'])}")
+    if average is not None and average >= 1:
+        raise TrainingError(f"fit(average={average!r}): the decay of an average lies between 0 and 1, such as 0.999")
+    settings |= {**given, "schedule": schedule, **({} if observed is None else {"observed": observed})}
     if not list(module.parameters()):
         raise TrainingError("the network has no weights; compile it with trainable=[…]")
-    given = list(inspect.signature(module.forward).parameters.values())[1:]
-    needs = [p.name for p in given if p.default is p.empty]
+    read = list(inspect.signature(module.forward).parameters.values())[1:]
+    fields = [p.name for p in read if p.default is p.empty]
+    if observed is not None and observed not in fields:
+        raise TrainingError(f"fit(observed={observed!r}): no data field of the network, which reads {fields}")
+    needs = [name for name in fields if name != observed]
     if needs:
         raise TrainingError(
-            f"the network reads the data fields {needs}; fit trains denoisers u ↦ u, call it in a loop of your own"
+            f"the network reads the data fields {needs}; if one of them is the noisy image, say observed={needs[0]!r}, "
+            f"else train it in a loop of your own"
         )
     if hasattr(module, "pyramid"):
         raise TrainingError(
@@ -118,7 +151,9 @@ class _Run:
             "data": data if isinstance(data, (str, Path)) and not isinstance(data, Path) else _fingerprint(images),
             "network": _fingerprint(list(module.state_dict().values())) + type(module).__name__,
         }
-        self.step, self.best = 0, -math.inf
+        self.step, self.best, self.worse = 0, -math.inf, 0
+        decay = settings.get("average")
+        self.average = None if decay is None else _averaged(module, decay)
         self._resume()
         self.wrapped, self.optimiser = fabric.setup(module, self.optimiser)
 
@@ -134,8 +169,8 @@ class _Run:
                 f"{self.out} holds a run with {changed[0]} = {record['identity'].get(changed[0])!r}, not "
                 f"{self.identity[changed[0]]!r}; choose another out, or delete the folder to start again"
             )
-        read_checkpoint(self.out / "last.safetensors", self.module, self.optimiser)
-        self.step, self.best = record["step"], record["best"]
+        read_checkpoint(self.out / "last.safetensors", self.module, self.optimiser, self.average)
+        self.step, self.best, self.worse = record["step"], record["best"], record["worse"]
         if self.fabric.is_global_zero:
             lines = (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _complete(line) and json.loads(line)["step"] <= self.step]
@@ -144,7 +179,7 @@ class _Run:
     def train(self, progress: bool) -> Fitted:
         total, losses = self.settings["steps"], []
         with _bar(progress, total, self.step) as bar:
-            while self.step < total:
+            while self.step < total and not self._stalled:
                 losses.append(self._one_step())
                 self.step += 1
                 if bar is not None:
@@ -152,45 +187,66 @@ class _Run:
                 if self.step % self.save_every == 0 or self.step == total:
                     self._save(sum(losses) / len(losses))
                     losses = []
+        if self.average is not None:
+            self.module.load_state_dict(self.average.module.state_dict())
         certificate = self.module.certificate()  # type: ignore[operator]
         return Fitted(self.module, self.step, self.best, self.out, certificate, self.fabric.is_global_zero)
+
+    @property
+    def _stalled(self) -> bool:
+        return bool(self.worse >= self.settings.get("patience", math.inf))
+
+    def _denoise(self, network: Any, noisy: torch.Tensor) -> torch.Tensor:
+        noisy = noisy.to(next(self.module.parameters()).dtype)
+        observed = self.settings.get("observed")
+        output: torch.Tensor = network(noisy, **({} if observed is None else {observed: noisy})).float()
+        return output
 
     def _one_step(self) -> float:
         world, rank = self.fabric.world_size, self.fabric.global_rank
         noisy, clean = (self.fabric.to_device(t[rank::world]) for t in self.patches.draw(self.step))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings["rate"] * _cosine(self.step, self.settings["steps"])
-        dtype = next(self.module.parameters()).dtype
-        loss = nn.functional.mse_loss(self.wrapped(noisy.to(dtype)).float(), clean)
+            part = _cosine(self.step, self.settings["steps"]) if self.settings["schedule"] == "cosine" else 1.0
+            group["lr"] = self.settings["rate"] * part
+        loss = nn.functional.mse_loss(self._denoise(self.wrapped, noisy), clean)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss is {loss.item()} at step {self.step}; lower rate = {self.settings['rate']}")
         self.optimiser.zero_grad()
         self.fabric.backward(loss)
+        if "clip" in self.settings:
+            self.fabric.clip_gradients(self.wrapped, self.optimiser, max_norm=self.settings["clip"])
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
         return float(loss.detach())
 
     def _save(self, loss: float) -> None:
         noisy, clean = (self.fabric.to_device(t) for t in self.validation)
+        chosen: Any = self.module if self.average is None else self.average.module
         with torch.no_grad():
-            dtype = next(self.module.parameters()).dtype
-            value = psnr(self.module(noisy.to(dtype)).float().clamp(0, 1), clean)
+            value = psnr(self._denoise(chosen, noisy).clamp(0, 1), clean)
         better = value > self.best
-        self.best = max(self.best, value)
+        self.best, self.worse = max(self.best, value), 0 if better else self.worse + 1
         if not self.fabric.is_global_zero:
             return
-        certificate = self.module.certificate()  # type: ignore[operator]
+        certificate = chosen.certificate()
         line = {"step": self.step, "loss": loss, "validation_psnr": value, "certificate": certificate["status"]}
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        record = {"step": self.step, "best": self.best, "identity": self.identity, "certificate": certificate}
+        record: dict[str, Any] = {"step": self.step, "best": self.best, "worse": self.worse}
+        record |= {"identity": self.identity, "certificate": certificate}
         if better:
-            write_checkpoint(self.out / "best.safetensors", self.module, self.optimiser, record)
-        write_checkpoint(self.out / "last.safetensors", self.module, self.optimiser, record)
+            write_checkpoint(self.out / "best.safetensors", self.module, self.optimiser, record, self.average)
+        write_checkpoint(self.out / "last.safetensors", self.module, self.optimiser, record, self.average)
 
 
 def _cosine(step: int, total: int) -> float:
     """One at the start, falling to 1 % along a half cosine."""
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def _averaged(module: nn.Module, decay: float) -> AveragedModel:
+    return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
 def _complete(line: str) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import sympy as sp
+from torch import Tensor
 
 from ..compiler.bounds import own_stencils
 from ..compiler.emit import reach, weight_name
@@ -27,13 +29,13 @@ class Lifted:
     """What the layers of a network solve, one entry per layer, or one if they share their weights.
 
     `equations` are sympy equations with the trained values in them and `tau` the step sizes (empty for a steady
-    problem); `values` the parameters by name. `order` is the highest derivative kept of trained stencils, None where
-    none was trained: then nothing was approximated.
+    problem); `values` the parameters by name, lists where every channel of a filter bank has its own. `order` is the
+    highest derivative kept of trained stencils and filters, None where there are none: then nothing was approximated.
     """
 
     equations: tuple[sp.Eq, ...]
     tau: tuple[float, ...]
-    values: tuple[dict[str, float], ...]
+    values: tuple[dict[str, float | list[float]], ...]
     order: int | None
 
     def __str__(self) -> str:
@@ -42,7 +44,9 @@ class Lifted:
             step = f"layer {k}, τ = {self.tau[k]:.4g}:  " if self.tau else ""
             shown = sp.Eq(equation.lhs, _rounded(equation.rhs), evaluate=False)
             lines.append(f"{step}{show(shown.lhs)} = {show(shown.rhs)}")
-        note = f"up to derivatives of order {self.order} of the stencils" if self.order is not None else "exactly"
+        note = (
+            f"up to derivatives of order {self.order} of stencils and filters" if self.order is not None else "exactly"
+        )
         return "\n".join([*lines, f"read back {note}"])
 
 
@@ -50,8 +54,8 @@ class Lifted:
 def lift(module: Any, order: int = 4) -> Lifted:
     """The PDE that a module solves with the weights it has now.
 
-    Parameters and learned fluxes are read back exactly; a trained stencil as the differential operator of its moments,
-    up to derivatives of `order`, from 1 to 8.
+    Parameters and learned fluxes are read back exactly; a trained stencil, and any filter of a bank, as the operator of
+    its moments, up to derivatives of `order`, from 1 to 8.
 
     Raises `DeclarationError` for modules that `Net.module` has not made, and for another order.
     """
@@ -78,14 +82,24 @@ def lift(module: Any, order: int = 4) -> Lifted:
                 weights = getattr(module, label).detach()
                 weights = weights if weights.dim() == 1 else weights[k * len(weights) // layers]
                 stencils[label] = [float(w) for w in weights]
-        equations.append(lifted(system, here, stencils, order))
+        banks = {bank.label: _kernels(module, bank.label, k) for bank in system.banks}
+        equations.append(lifted(system, here, stencils, banks, order))
         values.append({p.name: v for p, v in here.items()})
-    return Lifted(tuple(equations), taus, tuple(values), order if learned else None)
+    return Lifted(tuple(equations), taus, tuple(values), order if learned or system.banks else None)
 
 
-def _value(module: Any, p: Parameter, k: int) -> float:
+def _kernels(module: Any, label: str, k: int) -> np.ndarray:
+    """The filters of step k: (C, taps)."""
+    filters = getattr(module, label)
+    filters = filters(k) if callable(filters) and not isinstance(filters, Tensor) else filters
+    kernels: np.ndarray = filters.detach().double().cpu().numpy()[:, 0]
+    return kernels
+
+
+def _value(module: Any, p: Parameter, k: int) -> float | list[float]:
     if hasattr(module, f"get_{p.name}"):
-        return float(getattr(module, f"get_{p.name}")(k).detach())
+        value = getattr(module, f"get_{p.name}")(k).detach()
+        return float(value) if value.dim() == 0 else [float(v) for v in value.flatten()]
     weight = getattr(module, weight_name(p)).detach()
     return float(weight.clamp(-reach(p), reach(p)).exp() if p.is_positive else weight)
 

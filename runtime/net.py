@@ -14,7 +14,7 @@ import networkx as nx
 from ..compiler import Compiled, compile_pde
 from ..compiler.cycle_reference import CycleReference
 from ..compiler.cycle_report import CycleReport
-from ..compiler.discretise import FiniteDifference, FiniteVolume, Space
+from ..compiler.discretise import FiniteDifference
 from ..compiler.errors import CheckpointError, DeclarationError, SchemeError, strict, suggest
 from ..compiler.explain import explain, explain_cycle
 from ..compiler.fields import FluxWeight, Parameter
@@ -25,6 +25,7 @@ from ..compiler.passes import PIPELINE
 from ..compiler.problem import PDE
 from ..compiler.reference import Reference
 from ..compiler.schemes import Scheme
+from ..compiler.spaces import SPACES, Space
 from ..compiler.stability import Report
 from .spec import Spec, to_table, write_toml
 
@@ -54,7 +55,7 @@ def compile(
         raise SchemeError(f"compile(scheme={scheme!r}): choose a time scheme, such as loom.ForwardEuler(steps=10)")
     if unstable not in ("refuse", "allow"):
         raise SchemeError(f"compile(unstable={unstable!r}): {suggest(str(unstable), ['refuse', 'allow'])}")
-    for name, given, kinds in (("grid", grid, (Grid,)), ("space", space, (FiniteDifference, FiniteVolume))):
+    for name, given, kinds in (("grid", grid, (Grid,)), ("space", space, tuple(SPACES.values()))):
         if given is not None and not isinstance(given, kinds):
             expected = " or ".join(f"loom.{kind.__name__}(…)" for kind in kinds)
             raise DeclarationError(f"compile({name}={given!r}): expected {expected}")

@@ -3,7 +3,7 @@
     [pde]          coordinates, fields, equation, boundary, data, name
     [parameters]   name = value, or name = { value = …, positive = true }
     [grid]         spacing, shape, centering
-    [space]        method = "finite-difference", order; or method = "finite-volume", flux
+    [space]        method = "finite-difference", order; "finite-volume", flux; or "filter-bank", channels, size, …
     [scheme]       name = "forward-euler", and its own keywords
     [compile]      trainable, shared, guarantee, unstable
     [train]        data, steps, batch, patch, sigma, rate, seed, …
@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..compiler.discretise import FiniteDifference, FiniteVolume, Space
 from ..compiler.errors import DeclarationError, DiscretisationError, PdeloomError, SpecError, suggest
+from ..compiler.filter_bank import FilterBank
 from ..compiler.grid import Grid, exact
 from ..compiler.parse import parse, unparse, unparse_boundary
 from ..compiler.problem import PDE, canonical
 from ..compiler.schemes import SCHEMES, Scheme
+from ..compiler.spaces import SPACES, Space
 
 
 class _Table(BaseModel):
@@ -54,17 +56,29 @@ class GridTable(_Table):
 
 
 class SpaceTable(_Table):
-    method: Literal["finite-difference", "finite-volume"] = "finite-difference"
+    method: Literal["finite-difference", "finite-volume", "filter-bank"] = "finite-difference"
     order: int | None = None
     flux: str | None = None
+    channels: int | None = None
+    size: int | None = None
+    init: str | None = None
+    joint: bool | None = None
+    symmetric: bool | None = None
+    zero_mean: bool | None = None
+    own_fluxes: bool | None = None
+    seed: int | None = None
 
     def build(self) -> Space:
-        """The discretisation; a key of the other method is an error."""
-        own, other = ("order", "flux") if self.method == "finite-difference" else ("flux", "order")
-        if getattr(self, other) is not None:
-            raise DiscretisationError(f"method = {self.method!r} does not read {other!r}; it reads {own!r}")
-        given = {} if getattr(self, own) is None else {own: getattr(self, own)}
-        return FiniteDifference(**given) if own == "order" else FiniteVolume(**given)
+        """The discretisation; a key of another method is an error."""
+        cls = SPACES[self.method]
+        own = [f.name for f in fields(cls)]
+        given = self.model_dump(exclude={"method"}, exclude_none=True)
+        other = next((key for key in given if key not in own), None)
+        if other is not None:
+            raise DiscretisationError(f"method = {self.method!r} does not read {other!r}; it reads {', '.join(own)}")
+        if cls is FilterBank and "channels" not in given:
+            raise DiscretisationError("method = 'filter-bank' needs channels, the number of filters")
+        return cls(**given)
 
 
 class SchemeTable(BaseModel):
@@ -93,6 +107,11 @@ class TrainTable(_Table):
     seed: int = Field(0, ge=0)
     out: str = "out/train"
     save_every: int = Field(100, ge=1)
+    observed: str | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float | None = Field(None, gt=0)
+    average: float | None = Field(None, gt=0, lt=1)
+    patience: int | None = Field(None, ge=1)
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     devices: int = Field(1, ge=1)
     accelerator: str = "cpu"
@@ -240,9 +259,7 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
             **({"shape": list(grid.shape)} if grid.shape else {}),
             "centering": grid.centering,
         },
-        "space": {"method": "finite-volume", "flux": space.flux}
-        if isinstance(space, FiniteVolume)
-        else {"method": "finite-difference", "order": space.order},
+        "space": {"method": next(name for name, cls in SPACES.items() if type(space) is cls), **asdict(space)},
         "scheme": {"name": scheme.name, **scheme.table()},
         "compile": {key: value for key, value in options.items() if value is not None},
     }

@@ -28,8 +28,26 @@ GOLDEN_CASES = {
     "fourth_order_1d.py": lambda: zoo.network("fourth order 1d", tau="auto", trainable=["tau", "stencil"]),
     "coefficient_2d.py": lambda: zoo.network("coefficient 2d", "mixed"),
     "mixed_operator_1d.py": lambda: zoo.network("mixed operator 1d"),
+    "learned_filters_2d.py": lambda: filtered("no-flux", 4, 3, trainable=["lam", "tau", "stencil"]),
 }
 CASES = zoo.CASES
+
+
+def filtered(kind, channels, size, equation="separable 2d", trainable=(), scheme=None, **options):
+    pde = loom.PDE(zoo.EQUATIONS[equation], boundary={"no-flux": loom.NoFlux(), "periodic": loom.Periodic()}[kind])
+    space = loom.FilterBank(channels, size, **options)
+    return loom.compile(pde, space=space, scheme=scheme or loom.ForwardEuler(3), trainable=list(trainable))
+
+
+BANKS = [
+    ("no-flux", 2, 3, {}),
+    ("periodic", 9, 5, {"joint": True, "trainable": ["stencil"]}),
+    ("no-flux", 9, 7, {"symmetric": True, "own_fluxes": True, "init": "dct", "trainable": ["lam", "tau", "stencil"]}),
+    ("no-flux", 12, 5, {"symmetric": True, "init": "dct"}),
+    ("no-flux", 6, 3, {"equation": "perona-malik 1d", "trainable": ["lam", "stencil"], "own_fluxes": True}),
+    ("periodic", 6, 3, {"equation": "separable 3d", "trainable": ["stencil"], "scheme": loom.SemiImplicit(2, tau=1.0)}),
+]
+"""Boundary, channels, size, options of filter banks."""
 
 
 def run(net, shape, seed=0, dtype=torch.float64):
@@ -248,6 +266,9 @@ def emitted(tmp_path_factory):
             net = zoo.march(name, equation, tau=0.01, trainable=trainable)
             stem = f"{name}_{equation}".replace(" ", "_").replace("-", "_")
             (folder / f"{stem}.py").write_text(net.source, encoding="utf-8")
+    for i, (kind, channels, size, options) in enumerate(BANKS):
+        source = filtered(kind, channels, size, **options).source
+        (folder / f"filters_{i}.py").write_text(source, encoding="utf-8")
     for i, options in enumerate(SOLVERS):
         net = zoo.march(
             "backward-euler", "perona-malik 2d", tau=0.01, solver=loom.Solver(**options), trainable=("lam",)
@@ -278,7 +299,7 @@ def test_emitted_source_needs_torch_alone(emitted):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-        assert imported <= {"torch", "torch._C._functorch", "torch.utils.checkpoint", "warnings"}
+        assert imported <= {"math", "torch", "torch._C._functorch", "torch.utils.checkpoint", "warnings"}
 
 
 def test_source_is_the_same_in_every_process_and_hash_seed():

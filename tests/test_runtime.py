@@ -20,7 +20,7 @@ import zoo
 from sympy import Eq
 
 import pdeloom as loom
-from pdeloom.runtime.checkpoint import read_record
+from pdeloom.runtime.checkpoint import read_checkpoint, read_record
 from pdeloom.runtime.data import Patches, add_noise, as_image, load_images
 from pdeloom.runtime.metrics import psnr, score
 
@@ -219,9 +219,10 @@ def test_training_improves_and_keeps_the_certificate(tmp_path):
     assert (tmp_path / "best.safetensors").exists()
 
 
-def test_a_stopped_run_resumes_bit_identically(tmp_path, monkeypatch):
-    data = images()
-    whole = loom.fit(denoiser().module(), data, out=tmp_path / "a", **SMALL)
+@pytest.mark.parametrize("more", [{}, {"average": 0.8, "clip": 1e-3, "schedule": "constant", "patience": 9}], ids=str)
+def test_a_stopped_run_resumes_bit_identically(more, tmp_path, monkeypatch):
+    data, options = images(), {**SMALL, **more}
+    whole = loom.fit(denoiser().module(), data, out=tmp_path / "a", **options)
     import pdeloom.runtime.fit as fit_module
 
     real, count = fit_module._Run._one_step, 0
@@ -236,11 +237,58 @@ def test_a_stopped_run_resumes_bit_identically(tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(fit_module._Run, "_one_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            loom.fit(denoiser().module(), data, out=tmp_path / "b", **SMALL)
+            loom.fit(denoiser().module(), data, out=tmp_path / "b", **options)
     assert read_record(tmp_path / "b" / "last.safetensors")["step"] == 4
-    resumed = loom.fit(denoiser().module(), data, out=tmp_path / "b", **SMALL)
+    resumed = loom.fit(denoiser().module(), data, out=tmp_path / "b", **options)
     assert same(weights(whole.module), weights(resumed.module))
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
+
+
+def data_term():
+    """u_t = div(g ∇u) + β(f − u), f the noisy image."""
+    f, beta = loom.data("f", zoo.x, zoo.y), loom.parameter("beta", 0.1, positive=True)
+    g = loom.diffusivity("perona-malik", loom.parameter("lam", 0.1, positive=True))
+    right = loom.div(g(loom.norm2(loom.grad(zoo.U))) * loom.grad(zoo.U)) + beta * (f - zoo.U)
+    pde = loom.PDE(Eq(loom.dt(zoo.U), right), boundary=loom.NoFlux())
+    return loom.compile(pde, scheme=loom.ForwardEuler(3), trainable=["lam", "beta", "tau"])
+
+
+def test_the_noisy_image_can_be_observed(tmp_path):
+    module = data_term().module()
+    fitted = loom.fit(module, images(), out=tmp_path, observed="f", **{**SMALL, "steps": 30})
+    first, *_, last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert last["validation_psnr"] > first["validation_psnr"]
+    assert fitted.certificate["status"] == "proved"
+    with pytest.raises(loom.TrainingError, match="observed='f'"):
+        loom.fit(data_term().module(), images(), out=tmp_path / "b", **SMALL)
+    with pytest.raises(loom.TrainingError, match="no data field"):
+        loom.fit(data_term().module(), images(), out=tmp_path / "b", observed="g", **SMALL)
+
+
+def test_averages_are_what_is_returned_and_saved(tmp_path):
+    fitted = loom.fit(denoiser().module(), images(), out=tmp_path / "a", average=0.9, **SMALL)
+    plain = loom.fit(denoiser().module(), images(), out=tmp_path / "b", **SMALL)
+    averaged, last = weights(fitted.module)["log_lam"], weights(plain.module)["log_lam"]
+    start = weights(denoiser().module())["log_lam"]
+    assert ((averaged - start).abs() < (last - start).abs()).all()  # averages lag behind
+    module = denoiser().module()
+    read_checkpoint(tmp_path / "a" / "last.safetensors", module)
+    assert same(weights(module), weights(fitted.module))
+
+
+def test_clipping_and_patience(tmp_path):
+    """Gradients clipped to nothing move nothing but what Adam makes of them; a run that gets no better stops."""
+    module = denoiser().module()
+    stalled = loom.fit(
+        module, images(), out=tmp_path, patience=2, rate=1e-9, **{**SMALL, "steps": 4000, "save_every": 1}
+    )
+    assert stalled.steps < 4000
+    record = read_record(tmp_path / "last.safetensors")
+    assert record["worse"] == 2
+    again = loom.fit(
+        denoiser().module(), images(), out=tmp_path, patience=2, rate=1e-9, **{**SMALL, "steps": 4000, "save_every": 1}
+    )
+    assert again.steps == stalled.steps
 
 
 KILLED = """
@@ -303,6 +351,10 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         ({"steps": "ten"}, "steps"),
         ({"accelerator": "tpux"}, "tpux"),
         ({"precision": "3"}, "precision"),
+        ({"schedule": "cosin"}, "cosine"),
+        ({"average": 1.5}, "average"),
+        ({"clip": 0}, "clip"),
+        ({"patience": -3}, "patience"),
     ],
 )
 def test_bad_training_options(options, words, tmp_path):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .compiler.fields import norm2 as norm2
     from .compiler.fields import parameter as parameter
     from .compiler.fields import t as t
+    from .compiler.filter_bank import FilterBank as FilterBank
     from .compiler.grid import Boundary as Boundary
     from .compiler.grid import Dirichlet as Dirichlet
     from .compiler.grid import Grid as Grid
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "compiler.discretise": "FiniteDifference FiniteVolume",
+    "compiler.filter_bank": "FilterBank",
     "compiler.errors": "BoundaryError CheckpointError ConvergenceError DataError DeclarationError DiscretisationError "
     "ParseError PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError "
     "UnsupportedTermError",

@@ -1,0 +1,168 @@
+"""K: u ↦ (k_1 ⋆ u, …, k_C ⋆ u), a bank of filters with its boundary treatment, its exact transpose and its norm.
+
+All filters have an odd number of taps per axis, so that values in and out lie on the nodes. They are combinations of
+the cosines of the DCT-II on their window, as in trainable nonlinear reaction diffusion (Chen, Pock, IEEE Trans. Pattern
+Anal. Mach. Intell. 39 (2017) 1256–1272, doi:10.1109/TPAMI.2016.2596743): without the constant they have mean zero, and
+with cosines of one parity per axis they are even or odd.
+
+    K = C·P     P continues u beyond the boundary (its mirror image, or around), C correlates
+    Kᵀ = PᵀCᵀ   Cᵀ spreads, Pᵀ adds what lies beyond the boundary to the nodes it came from
+
+‖K‖² ≤ ρ = sup_ξ Σ_c |k̂_c(ξ)|² on periodic axes, and about mirror planes if every filter is even or odd along those
+axes; otherwise filters are split into such parts, ‖Σ_p K_p u‖² ≤ Σ_p ‖K_p u‖²/w_p with Σ_p w_p = 1. ρ is found from
+samples of that trigonometric polynomial: see runtime/norms.py for the proof.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from .grid import Axis
+
+
+@lru_cache(maxsize=16)
+def cosines(size: int, dimension: int) -> np.ndarray:
+    """The orthonormal filters ∏_a cos(π m_a(n_a + ½)/size), one per row, taps flattened; the first is constant."""
+    n = np.arange(size)
+    line = np.cos(math.pi / size * n[:, None] * (n + 0.5)) * math.sqrt(2 / size)
+    line[0] /= math.sqrt(2)
+    basis: np.ndarray = np.ones((1, 1))
+    for _ in range(dimension):
+        basis = np.kron(basis, line)
+    return basis
+
+
+def samples(size: int, dimension: int, learned: bool) -> tuple[int, float]:
+    """How many frequencies per axis find ρ, of filters that change within ¼ %, and by what the largest sample is to be
+    multiplied."""
+    count = 2 ** math.ceil(math.log2(32 * (size - 1) * dimension))
+    count = count if learned else max(count, 2 ** (14, 10, 7)[dimension - 1])
+    return count, 1 / math.cos(dimension * (size - 1) * math.pi / count / 2) ** 2
+
+
+@dataclass(frozen=True)
+class Family:
+    """Filters that are combinations of the same cosines: rows `chosen` of the basis, with `start` weights (C, rows).
+
+    `parities` says per axis whether these are even (0), odd (1) or both (None), and `bare` whether the constant among
+    them is left out.
+    """
+
+    name: str
+    parities: tuple[int | None, ...]
+    bare: bool
+    chosen: tuple[int, ...]
+    start: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The filters K; `label` names them in the graph and the emitted code."""
+
+    label: str
+    size: int
+    axes: tuple[Axis, ...]
+    families: tuple[Family, ...]
+    symmetric: bool = False
+    """Is every filter even or odd along each axis, whatever its weights?"""
+    joint: bool = False
+    """Does the diffusivity read Σ_c (K_c u)²?"""
+    own_fluxes: bool = False
+    """Does every channel have its own weights of the flux?"""
+
+    @property
+    def dimension(self) -> int:
+        return len(self.axes)
+
+    @property
+    def channels(self) -> int:
+        return sum(len(f.start) for f in self.families)
+
+    @property
+    def radius(self) -> int:
+        return self.size // 2
+
+    @cached_property
+    def kernels(self) -> np.ndarray:
+        """(C, size, …)."""
+        basis = cosines(self.size, self.dimension)
+        rows = np.concatenate([np.array(f.start) @ basis[list(f.chosen)] for f in self.families])
+        return rows.reshape(-1, *(self.size,) * self.dimension)
+
+    def mirrored(self, learned: bool) -> tuple[int, ...]:
+        """The axes along which filters have to be split into their even and odd parts: those with mirror planes, unless
+        all filters are even or odd there, about a node, or odd about a face, where the value on the plane vanishes."""
+        axes = tuple(a for a, axis in enumerate(self.axes) if not axis.periodic)
+        if self.symmetric or (not learned and all(_pure(k, a) for k in self.kernels for a in axes)):
+            return ()
+        return axes
+
+    def squared_norm(self, learned: bool = False) -> float:
+        """A bound on ‖K‖² for every grid size; `learned`: by what holds for all weights."""
+        parts = self.kernels[None]
+        for a in self.mirrored(learned):
+            flipped = np.flip(parts, 2 + a)
+            parts = np.concatenate([(parts + flipped) / 2, (parts - flipped) / 2])
+        window = tuple(range(2, parts.ndim))
+        size = np.sqrt((parts**2).sum(window, keepdims=True))
+        scale = np.sqrt(np.divide(size.sum(0), size, out=np.zeros_like(size), where=size > 0))
+        count, excess = samples(self.size, self.dimension, learned)
+        double, d = (2 * self.size - 1,) * self.dimension, self.dimension
+        energy = (abs(np.fft.rfftn(parts * scale, s=double, axes=window)) ** 2).sum((0, 1))
+        autocorrelation = np.fft.fftshift(np.fft.irfftn(energy, s=double, axes=range(d)))
+        return float(abs(np.fft.rfftn(autocorrelation, s=(count,) * d, axes=range(d))).max() * excess)
+
+    def apply(self, u: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """K u: (B, 1, *grid) to (B, C, *grid)."""
+        for a, index in enumerate(self._folded(shape)):
+            u = np.take(u, index, axis=2 + a)
+        total = np.zeros((len(u), self.channels, *shape))
+        for tap in itertools.product(range(self.size), repeat=self.dimension):
+            total += self._weights(tap) * u[_window(tap, shape)]
+        return total
+
+    def adjoint(self, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Kᵀv: (B, C, *grid) to (B, 1, *grid)."""
+        total = np.zeros((len(v), 1, *(n + 2 * self.radius for n in shape)))
+        for tap in itertools.product(range(self.size), repeat=self.dimension):
+            total[_window(tap, shape)] += (self._weights(tap) * v).sum(1, keepdims=True)
+        for a, (index, n) in enumerate(zip(self._folded(shape), shape, strict=True)):
+            moved = np.moveaxis(total, 2 + a, 0)
+            folded = np.zeros((n, *moved.shape[1:]))
+            np.add.at(folded, index, moved)
+            total = np.moveaxis(folded, 0, 2 + a)
+        return total
+
+    def _weights(self, tap: tuple[int, ...]) -> np.ndarray:
+        """The weights of all filters at one tap, to be multiplied with values (B, C, *grid)."""
+        every = self.kernels.reshape(self.channels, -1)
+        flat = int(np.ravel_multi_index(tap, (self.size,) * self.dimension))
+        return every[:, flat].reshape(-1, *(1,) * self.dimension)
+
+    def _folded(self, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Per axis, which node every node of the ringed array is the image of."""
+        found = []
+        for axis, n in zip(self.axes, shape, strict=True):
+            ringed = 2 * np.arange(-self.radius, n + self.radius)
+            found.append(axis.fold(ringed, n, axis.parity)[0] // 2)
+        return found
+
+
+def _window(tap: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """What a tap reads of a ringed array."""
+    return (slice(None), slice(None), *(slice(i, i + n) for i, n in zip(tap, shape, strict=True)))
+
+
+def _pure(k: np.ndarray, a: int) -> bool:
+    """Is a filter even or odd along an axis about its middle, or odd about the face behind it?"""
+    tiny = 1e-12 * abs(k).max()
+    flipped = np.flip(k, a)
+    behind = np.roll(flipped, 1, a)  # i + ½ is where the middle was
+    first = np.take(k, 0, a)
+    odd = abs(first).max() <= tiny and abs(k + behind).max() <= tiny
+    return bool(odd or abs(k - flipped).max() <= tiny or abs(k + flipped).max() <= tiny)

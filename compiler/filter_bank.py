@@ -1,0 +1,259 @@
+"""D replaced by a bank of filters: u_t = −κ Σ_c K_cᵀ Φ(K_c u), the diffusion whose derivatives are learned.
+
+All flux terms with one factor κ and one diffusivity become one bank. It starts as the finite differences of their
+operators D and further filters, or as filters of another kind, with ‖K‖ ≤ ‖D‖.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from .bank import Bank, Family, cosines
+from .bounds import radial
+from .discretise import DiscreteFlux, SemiDiscrete
+from .errors import BoundaryError, DiscretisationError, UnsupportedTermError, strict, suggest
+from .grid import Axis, Grid, NoFlux, Periodic, axes_of
+from .problem import FluxTerm, Problem
+from .stencil import Stencil, number
+
+S = sp.Symbol("s", real=True)
+INITIAL = ("derivatives", "dct", "orthonormal")
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class FilterBank:
+    """A bank of `channels` filters of `size` taps per axis (odd) in place of D in every flux term −D*Φ(D u).
+
+    Args:
+        channels: C; at least as many as D has components, twice that for symmetric filters.
+        size: 3, 5, 7, …
+        init: "derivatives": D itself padded with zeros, and means along an axis of the filters of the DCT; "dct": the
+            filters of the DCT, lowest frequencies first; "orthonormal": random ones. ‖K‖ ≤ ‖D‖. Where the first two run
+            out of filters, random combinations of even or odd ones follow.
+        joint: the diffusivity reads Σ_c (K_c u)² and is the same for all channels, instead of (K_c u)² in each.
+        symmetric: every filter is even or odd along each axis. The net commutes with reflections, and the bound on ‖K‖
+            about mirror planes is sharp instead of up to 2^d times too large (docs/filters.md).
+        zero_mean: filters vanish on constants.
+        own_fluxes: every channel has its own trained parameters of the flux.
+        seed: of what is random.
+
+    Axes are periodic or without flux. Raises `DiscretisationError` for sizes and numbers that do not fit.
+    """
+
+    channels: int
+    size: int = 5
+    init: str = "derivatives"
+    joint: bool = False
+    symmetric: bool = False
+    zero_mean: bool = True
+    own_fluxes: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("channels", 1, 4096), ("size", 3, 31), ("seed", 0, 2**32 - 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise DiscretisationError(f"FilterBank({name}={value!r}): give a whole number from {low} to {high}")
+        if self.size % 2 == 0:
+            raise DiscretisationError(
+                f"FilterBank(size={self.size}): an odd number of taps keeps values on the nodes; use {self.size + 1}"
+            )
+        if self.init not in INITIAL:
+            raise DiscretisationError(f"FilterBank(init={self.init!r}): {suggest(str(self.init), list(INITIAL))}")
+        for name in ("joint", "symmetric", "zero_mean", "own_fluxes"):
+            if not isinstance(getattr(self, name), bool):
+                raise DiscretisationError(f"FilterBank({name}={getattr(self, name)!r}): True or False")
+        if self.joint and self.own_fluxes:
+            raise DiscretisationError("FilterBank(joint=True, own_fluxes=True): a joint diffusivity is one for all")
+
+    def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
+        for x, pair in zip(problem.coordinates, problem.boundary, strict=True):
+            other = next((b for b in pair if not isinstance(b, (NoFlux, Periodic))), None)
+            if other is not None:
+                raise BoundaryError(
+                    f"FilterBank: boundary {other!r} of {x}: filters of several taps have no Dirichlet wall; use "
+                    f"NoFlux() or Periodic(), or FiniteDifference"
+                )
+        if problem.transport:
+            raise UnsupportedTermError("FilterBank: a first derivative outside a flux is no filter; use FiniteVolume")
+        axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
+        values = {p.name: p.value for p in problem.parameters}
+        groups: dict[Any, list[FluxTerm]] = {}
+        for term in problem.fluxes:
+            groups.setdefault(_law(term), []).append(term)
+        if not groups:
+            raise UnsupportedTermError("FilterBank: the equation has no flux term −D*Φ(D u), so that there is no D")
+        fluxes = []
+        for i, ((kappa, weight, flux, g), terms) in enumerate(groups.items(), 1):
+            label = "K" if len(groups) == 1 else f"K{i}"
+            bank = self._bank(label, [Stencil.build(dict(t.operator), axes) for t in terms], axes, values)
+            term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight)
+            self._check_own(problem, term)
+            fluxes.append(DiscreteFlux(term, (), local=term.local and not self.joint, bank=bank))
+        kind = "even or odd filters" if self.symmetric else "filters"
+        method = f"a bank of {self.channels} {kind} of {self.size} taps per axis"
+        return SemiDiscrete(problem, grid, axes, tuple(fluxes), (), method)
+
+    def _check_own(self, problem: Problem, term: FluxTerm) -> None:
+        """A parameter of which every channel has its own cannot stand outside the flux."""
+        elsewhere = term.kappa.free_symbols | problem.pointwise.free_symbols
+        both = sorted(term.flux.free_symbols & elsewhere & set(problem.parameters), key=str)
+        if self.own_fluxes and both:
+            raise DiscretisationError(
+                f"FilterBank(own_fluxes=True): {both[0]} also stands outside the flux, where it cannot be a number per "
+                f"channel; use two parameters"
+            )
+
+    # --- the filters to start from ------------------------------------------------------------------------
+
+    def _bank(self, label: str, stencils: list[Stencil], axes: tuple[Axis, ...], values: dict[str, float]) -> Bank:
+        D = np.stack([self._padded(K, values) for K in stencils])
+        if self.zero_mean and (abs(_sums(D)) > 1e-9 * _sums(abs(D))).any():
+            raise DiscretisationError("FilterBank: D has a term without derivative; use zero_mean=False")
+        if self.init == "derivatives":
+            return self._grouped(label, self._with_derivatives(D), axes)
+        kernels = self._cosines([self.size] * len(axes))
+        if self.init == "orthonormal":
+            rng, sets = np.random.default_rng(self.seed), math.ceil(self.channels / len(kernels))
+            kernels = np.concatenate([self._mixed(kernels, rng, pure=self.symmetric) for _ in range(sets)])
+        kernels = self._enough(kernels, self.channels)
+        bank = self._grouped(label, kernels, axes)
+        return self._grouped(label, kernels * math.sqrt(_energy(D).max() / bank.squared_norm()), axes)
+
+    def _padded(self, K: Stencil, values: dict[str, float]) -> np.ndarray:
+        """The taps of a finite difference on the window; the value at the face i + ½ is stored at the node i."""
+        kernel = np.zeros((self.size,) * K.dimension)
+        for offset, w in K.taps().items():
+            at = tuple(self.size // 2 + (j + half) // 2 for j, half in zip(offset, K.target, strict=True))
+            if not all(0 <= i < self.size for i in at):
+                raise DiscretisationError(f"FilterBank(size={self.size}): D reaches further; use a larger size")
+            kernel[at] = number(w, values)
+        return kernel
+
+    def _with_derivatives(self, D: np.ndarray) -> np.ndarray:
+        """D and as much of further filters as ‖K‖ ≤ ‖D‖ allows.
+
+        For D = ∇ that is |D̂|² = Σ_a (4/h²) sin²(ξ_a/2). A mean along an axis has the symbol cos(ξ_a/2), so that means
+        of filters fill the gap to ‖D‖² up to a factor.
+        """
+        symbol = _energy(D)
+        if self.symmetric:
+            parts = [part for k in D for part in _parity_parts(k)]
+            D = np.stack([k for k in parts if abs(k).max() > _TINY * abs(D).max()])
+        if self.channels < len(D):
+            raise DiscretisationError(
+                f"FilterBank(channels={self.channels}): D has {len(D)} components"
+                f"{', even and odd ones' if self.symmetric else ''}; use at least as many channels"
+            )
+        if self.channels == len(D):
+            return D
+        d = D.ndim - 1
+        means = []
+        for a in range(d):
+            short = self._cosines([self.size - (b == a) for b in range(d)])
+            pad = [[(0, 0)] + [(int(b == a) * i, int(b == a) * (1 - i)) for b in range(d)] for i in (0, 1)]
+            means.append((np.pad(short, pad[0]) + np.pad(short, pad[1])) / 2)
+        further = np.stack([k for ks in itertools.zip_longest(*means) for k in ks if k is not None])
+        further = self._enough(further, self.channels - len(D))
+        energy, gap = _energy(further), symbol.max() - symbol
+        seen = energy > 1e-6 * energy.max()
+        share = float((gap[seen] / energy[seen]).min())
+        if share < 1e-3 * symbol.max() / energy.max():  # D is largest where the means do not vanish
+            D, share = D * math.sqrt(0.5), 0.5 * symbol.max() / energy.max()
+        return np.concatenate([D, further * math.sqrt(0.99 * share)])
+
+    def _cosines(self, shape: list[int]) -> np.ndarray:
+        """The filters of the DCT on a window, lowest frequencies first."""
+        order = sorted(itertools.product(*map(range, shape)), key=lambda m: (sum(m), max(m), m))
+        order = order[1:] if self.zero_mean else order
+        lines = [cosines(n, 1) for n in shape]
+        found = [np.ones(()) for _ in order]
+        for a, line in enumerate(lines):
+            found = [f[..., None] * line[m[a]] for f, m in zip(found, order, strict=True)]
+        return np.stack(found)
+
+    def _mixed(self, kernels: np.ndarray, rng: np.random.Generator, pure: bool) -> np.ndarray:
+        """Random orthonormal combinations of all filters, or of those of one parity."""
+        groups: dict[Any, list[np.ndarray]] = {}
+        for k in kernels:
+            key = tuple(bool((k * np.flip(k, a)).sum() > 0) for a in range(k.ndim)) if pure else ()
+            groups.setdefault(key, []).append(k)
+        turns = [np.tensordot(np.linalg.qr(rng.standard_normal((len(g), len(g))))[0], g, 1) for g in groups.values()]
+        return np.stack([k for turn in itertools.zip_longest(*turns) for k in turn if k is not None])
+
+    def _enough(self, kernels: np.ndarray, count: int) -> np.ndarray:
+        """The first filters, or all of them and random combinations within every parity."""
+        rng = np.random.default_rng(self.seed)
+        found = [kernels]
+        while sum(map(len, found)) < count:
+            found.append(self._mixed(kernels, rng, pure=True))
+        return np.concatenate(found)[:count]
+
+    def _rows(self, d: int) -> list[tuple[tuple[int | None, ...], list[int]]]:
+        """The cosines that the filters of a family are made of: all, or those of one parity per axis."""
+        orders = list(itertools.product(range(self.size), repeat=d))
+        free = range(1 if self.zero_mean else 0, len(orders))
+        if not self.symmetric:
+            return [((None,) * d, list(free))]
+        kinds = itertools.product((0, 1), repeat=d)
+        return [(kind, [i for i in free if tuple(m % 2 for m in orders[i]) == kind]) for kind in kinds]
+
+    def _grouped(self, label: str, kernels: np.ndarray, axes: tuple[Axis, ...]) -> Bank:
+        """The bank of these filters as weights of the cosines."""
+        weights = kernels.reshape(len(kernels), -1) @ cosines(self.size, len(axes)).T
+        weights[abs(weights) < _TINY * abs(weights).max()] = 0
+        families = []
+        for parities, chosen in self._rows(len(axes)):
+            members = [w for w in weights if np.linalg.norm(w[chosen]) > 0.5 * np.linalg.norm(w)]
+            if members:
+                start = tuple(tuple(float(v) for v in w[chosen]) for w in members)
+                name = "_".join(("even", "odd")[p] for p in parities if p is not None)
+                families.append(Family(name, parities, self.zero_mean and 1 not in parities, tuple(chosen), start))
+        return Bank(label, self.size, axes, tuple(families), self.symmetric, self.joint, self.own_fluxes)
+
+
+FilterBank.__init__ = strict(FilterBank.__init__)  # type: ignore[method-assign]
+
+
+def _law(term: FluxTerm) -> tuple[sp.Expr, sp.Expr, sp.Expr, sp.Expr | None]:
+    """κ, the weight, Φ(s) and g with Φ = g·s, of one variable s."""
+    if term.local:
+        own = term.slots[term.own][0]
+        g = None if term.diffusivity is None else term.diffusivity.xreplace({own: S})
+        return term.kappa, term.weight, term.flux.xreplace({own: S}), g
+    g, others, weights = (
+        (None, [], ()) if term.diffusivity is None else radial(term.diffusivity, [slot for slot, _ in term.slots], S)
+    )
+    if g is None or set(weights) - {1}:
+        raise UnsupportedTermError(
+            f"FilterBank: the flux {term.flux} is not g(|Du|²)·Du times data, so that it has no meaning for one filter"
+        )
+    g = sp.Mul(g, *others)
+    return term.kappa, term.weight, g * S, g
+
+
+def _sums(kernels: np.ndarray) -> np.ndarray:
+    total: np.ndarray = kernels.reshape(len(kernels), -1).sum(1)
+    return total
+
+
+def _energy(kernels: np.ndarray) -> np.ndarray:
+    """Σ_c |k̂_c|² at 64 frequencies per axis, ξ = π among them."""
+    d = kernels.ndim - 1
+    total: np.ndarray = (abs(np.fft.fftn(kernels, s=(64,) * d, axes=range(1, d + 1))) ** 2).sum(0)
+    return total
+
+
+def _parity_parts(k: np.ndarray) -> list[np.ndarray]:
+    """The parts that are even or odd along each axis."""
+    parts = [k]
+    for a in range(k.ndim):
+        parts = [(p + sign * np.flip(p, a)) / 2 for p in parts for sign in (1, -1)]
+    return parts

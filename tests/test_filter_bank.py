@@ -1,0 +1,461 @@
+"""Filter banks: networks against the reference, transposes, norms, the finite differences they start as, training."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.linalg import LinearOperator, svds
+from sympy import Eq
+
+import pdeloom as loom
+from pdeloom.compiler.bank import cosines
+from pdeloom.compiler.errors import (
+    BoundaryError,
+    DiscretisationError,
+    PdeloomError,
+    SchemeError,
+    UnsupportedTermError,
+)
+from pdeloom.compiler.filter_bank import FilterBank
+from pdeloom.compiler.grid import Grid
+from pdeloom.compiler.problem import canonical
+
+NO_FLUX, PERIODIC = loom.NoFlux(), loom.Periodic()
+LAM = loom.parameter("lam", 0.3, positive=True)
+BETA = loom.parameter("beta", 0.2, positive=True)
+
+
+def equation(kind="separable", dimension=2, boundary=NO_FLUX, law="perona-malik", reaction=False, g=None):
+    axes = loom.coordinates(" ".join("xyz"[:dimension]))
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    u = loom.field("u", *axes)
+    g = g or loom.diffusivity(law, *([] if law == "linear" else [LAM]))
+    if kind == "separable":
+        right = sum(loom.d(g(loom.d(u, x) ** 2) * loom.d(u, x), x) for x in axes)
+    else:
+        right = loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u))
+    if reaction:
+        right += BETA * (loom.data("f", *axes) - u)
+    return loom.PDE(Eq(loom.dt(u), right), boundary=boundary)
+
+
+def network(pde, scheme=None, trainable=(), channels=8, size=5, **options):
+    keywords = {k: options.pop(k) for k in ("unstable", "guarantee", "shared", "grid") if k in options}
+    space = loom.FilterBank(channels, size, **options)
+    return loom.compile(pde, space=space, scheme=scheme or loom.ForwardEuler(3), trainable=list(trainable), **keywords)
+
+
+def state(shape=(2, 1, 9, 8), seed=0, scale=1.0):
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def shaken(module, size=0.5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p += size * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    return module
+
+
+def bank(boundary=NO_FLUX, dimension=2, channels=8, size=5, **options):
+    system = FilterBank(channels, size, **options).discretise(
+        canonical(equation(dimension=dimension, boundary=boundary)), Grid()
+    )
+    return system.banks[0]
+
+
+# --- the network is the scheme ------------------------------------------------------------------------------
+
+SCHEMES = {
+    "explicit": loom.ForwardEuler(3),
+    "fed": loom.FED(cycles=2, length=3),
+    "fsi": loom.FSI(cycles=1, length=4),
+    "du fort-frankel": loom.DuFortFrankel(3),
+    "rkl": loom.RKL(order=2, stages=3, steps=1),
+    "rk": loom.RungeKutta(3, steps=2),
+    "semi-implicit": loom.SemiImplicit(2, tau=1.0),
+    "implicit": loom.BackwardEuler(2, tau=0.5),
+    "theta": loom.CrankNicolson(2, tau=0.5),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_the_module_is_the_reference(scheme):
+    reaction = scheme in ("explicit", "rk", "semi-implicit", "implicit", "theta")
+    net = network(equation("isotropic", reaction=reaction), SCHEMES[scheme])
+    u, data = state(scale=0.2), {"f": state(seed=1, scale=0.2)} if reaction else {}
+    expected = net.reference(u.numpy(), **{name: f.numpy() for name, f in data.items()})
+    difference = net.module(dtype=torch.float64)(u, **data) - torch.from_numpy(expected)
+    assert difference.abs().max() < (1e-12 if not SCHEMES[scheme].structure.solves else 1e-8)
+
+
+OPTIONS = {
+    "derivatives": {},
+    "symmetric": {"symmetric": True},
+    "dct": {"init": "dct"},
+    "orthonormal": {"init": "orthonormal", "seed": 3},
+    "joint": {"joint": True},
+    "many": {"channels": 30, "size": 3},
+    "many symmetric": {"channels": 30, "size": 3, "symmetric": True, "init": "dct"},
+    "symmetric dct": {"symmetric": True, "init": "dct", "own_fluxes": True},
+}
+
+
+@pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC, "mixed"], ids=str)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_kind_of_bank_is_the_reference(options, boundary):
+    x, y = loom.coordinates("x y")
+    boundary = {x: NO_FLUX, y: PERIODIC} if boundary == "mixed" else boundary
+    net = network(equation("isotropic", boundary=boundary), **OPTIONS[options], grid=loom.Grid((1.0, 0.5)))
+    u = state()
+    found = net.module(dtype=torch.float64)(u)
+    assert (found - torch.from_numpy(net.reference(u.numpy()))).abs().max() < 1e-13
+    trained = network(
+        equation("isotropic", boundary=boundary), trainable=["stencil", "lam", "tau"], **OPTIONS[options],
+        grid=loom.Grid((1.0, 0.5)),
+    )  # fmt: skip
+    found = trained.module(dtype=torch.float64)(u).detach()
+    assert (found - torch.from_numpy(trained.reference(u.numpy()))).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("dimension", [1, 3])
+def test_other_dimensions(dimension):
+    net = network(equation(dimension=dimension), channels=6, size=3, trainable=["stencil"])
+    u = state((2, 1, *(7, 6, 5)[:dimension]))
+    found = net.module(dtype=torch.float64)(u).detach()
+    assert (found - torch.from_numpy(net.reference(u.numpy()))).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("law", ["linear", "perona-malik", "charbonnier"])
+@pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
+def test_a_bank_of_derivatives_is_the_finite_difference_scheme(boundary, law):
+    pde = equation(law=law, boundary=boundary)
+    net = network(pde, channels=2, size=5)
+    plain = loom.compile(pde, scheme=loom.ForwardEuler(3, tau=net.stability.tau))
+    u = state()
+    assert (net.module(dtype=torch.float64)(u) - plain.module(dtype=torch.float64)(u)).abs().max() < 1e-13
+    assert net.stability.tau_max == pytest.approx(plain.stability.tau_max, rel=3e-4)
+    assert net.stability.tau_max <= plain.stability.tau_max
+
+
+def test_parts_of_derivatives_have_the_same_normal_operator():
+    """Even and odd parts: KᵀK is the finite-difference Laplacian, no longer one filter per derivative."""
+    pde = equation(law="linear")
+    net = network(pde, channels=4, size=3, symmetric=True)
+    plain = loom.compile(pde, scheme=loom.ForwardEuler(3, tau=net.stability.tau))
+    u = state()
+    assert (net.module(dtype=torch.float64)(u) - plain.module(dtype=torch.float64)(u)).abs().max() < 1e-13
+
+
+def test_second_derivatives_and_several_laws():
+    """laplacian(u) is the flux Φ = id of its own bank, ∂xx[∂xx u] a bank of second differences."""
+    x, y = loom.coordinates("x y")
+    u = loom.field("u", x, y)
+    g = loom.diffusivity("charbonnier", LAM)
+    right = loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)) + sp.Rational(1, 10) * loom.laplacian(u)
+    right -= sp.Rational(1, 50) * loom.d(loom.d(u, x, 2), x, 2)
+    net = network(loom.PDE(Eq(loom.dt(u), right), boundary=NO_FLUX), channels=4)
+    assert [b.label for b in net.compiled.system.banks] == ["K1", "K2", "K3"]
+    v = state()
+    assert (net.module(dtype=torch.float64)(v) - torch.from_numpy(net.reference(v.numpy()))).abs().max() < 1e-13
+
+
+# --- transposes and norms -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.sampled_from([(1, 5), (1, 7), (2, 3), (2, 5), (3, 3)]),
+    st.tuples(*[st.sampled_from([NO_FLUX, PERIODIC])] * 3),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+def test_the_transpose_is_exact(shape, sides, symmetric, seed):
+    dimension, size = shape
+    axes = loom.coordinates(" ".join("xyz"[:dimension]))
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    pde = equation(dimension=dimension, boundary=dict(zip(axes, sides, strict=False)))
+    net = network(pde, channels=6, size=size, init="orthonormal", symmetric=symmetric, trainable=["stencil"])
+    module = shaken(net.module(dtype=torch.float64), seed=seed)
+    rng = np.random.default_rng(seed)
+    grid = tuple(int(n) for n in rng.integers(size // 2, 9, dimension))  # as small as a ring allows
+    u, v = state((1, 1, *grid), seed), state((1, 6, *grid), seed + 1)
+    K = module.K(0).detach()
+    convolve, transposed = getattr(torch, f"conv{dimension}d"), getattr(torch, f"conv_transpose{dimension}d")
+    Ku, Kv = convolve(module.extend(u), K), module.fold(transposed(v, K))
+    assert float((Ku * v).sum()) == pytest.approx(float((u * Kv).sum()), abs=1e-12 * float(Ku.norm() * v.norm() + 1))
+
+
+def true_norm(module, grid, k=0):
+    K, d = module.K(k).detach(), len(grid)
+    convolve, transposed = getattr(torch, f"conv{d}d"), getattr(torch, f"conv_transpose{d}d")
+
+    def product(x):
+        u = torch.from_numpy(np.asarray(x, dtype=float)).reshape(1, 1, *grid)
+        return module.fold(transposed(convolve(module.extend(u), K), K)).numpy().ravel()
+
+    n = int(np.prod(grid))
+    return float(svds(LinearOperator((n, n), matvec=product, rmatvec=product), k=1, tol=1e-8)[1][0])
+
+
+@pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_norm_is_a_bound_and_sharp_where_it_is_said_to_be(boundary, symmetric):
+    net = network(equation(boundary=boundary), channels=8, symmetric=symmetric, init="dct", trainable=["stencil"])
+    for seed in range(3):
+        module = shaken(net.module(dtype=torch.float64), seed=seed)
+        norm, bound = true_norm(module, (32, 32)), float(module.norm2_K(0).detach())
+        assert norm <= bound
+        sharp = symmetric or boundary is PERIODIC
+        assert bound <= norm * (1.1 if sharp else 4.0)
+        other = loom.bank_norm(module.K(0).detach(), "periodic" if boundary is PERIODIC else "even")
+        if sharp:  # the same theorem with other samples
+            assert bound == pytest.approx(float(other) ** 2, rel=1e-2)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_bank_starts_below_the_norm_of_the_derivative(options):
+    options = {k: v for k, v in OPTIONS[options].items() if k not in ("joint", "own_fluxes")}
+    for boundary in (NO_FLUX, PERIODIC):
+        b = bank(boundary, **options)
+        matrix = b.apply(np.eye(100).reshape(100, 1, 10, 10), (10, 10)).reshape(100, -1)
+        assert np.linalg.norm(matrix, 2) ** 2 <= min(8.0, b.squared_norm()) * (1 + 1e-12)
+        assert b.squared_norm() <= 8.0 * 1.001
+        assert abs(b.kernels.reshape(b.channels, -1).sum(1)).max() < 1e-12
+
+
+def test_symmetric_filters_are_even_or_odd_and_the_net_commutes_with_reflections():
+    net = network(equation(), symmetric=True, trainable=["stencil", "lam", "tau"], own_fluxes=True)
+    module = shaken(net.module(dtype=torch.float64))
+    kernels = module.K(1).detach()
+    for a in (2, 3):
+        flipped = kernels.flip(a)
+        either = torch.minimum((kernels - flipped).abs().amax((1, 2, 3)), (kernels + flipped).abs().amax((1, 2, 3)))
+        assert either.max() < 1e-14
+    u = state()
+    with torch.no_grad():
+        for dims in ((2,), (3,), (2, 3)):
+            assert (module(u.flip(dims)) - module(u).flip(dims)).abs().max() < 1e-13
+
+
+def test_means_are_kept_and_constants_are_at_rest():
+    module = shaken(network(equation(), trainable=["stencil", "tau"]).module(dtype=torch.float64))
+    u = state()
+    with torch.no_grad():
+        assert (module(u).mean((1, 2, 3)) - u.mean((1, 2, 3))).abs().max() < 1e-14
+        assert (module(torch.full_like(u, 0.7)) - 0.7).abs().max() < 1e-14
+
+
+# --- certificates -------------------------------------------------------------------------------------------
+
+G = loom.learned_flux("g", terms=3)
+M = loom.learned_flux("m", kind="charbonnier", terms=2, start=loom.diffusivity("charbonnier", 0.1))
+
+
+@pytest.mark.parametrize("options", [{}, {"symmetric": True, "own_fluxes": True}, {"joint": True}], ids=str)
+def test_norms_decrease_for_any_weights(options):
+    pde = equation("isotropic", g=G, reaction=True)
+    net = network(pde, trainable=["flux", BETA, "stencil", "tau"], **options)
+    assert net.stability["norm decrease"].status == "proved"
+    for seed in range(3):
+        module = shaken(net.module(dtype=torch.float64), 1.0, seed)
+        certificate = module.certificate()
+        assert certificate["status"] == "proved"
+        assert all(t <= limit for t, limit in zip(certificate["tau"], certificate["tau_max"], strict=True))
+        scales = torch.logspace(-3, 3, 24, dtype=torch.float64).reshape(-1, 1, 1, 1)
+        u = state((24, 1, 16, 15), seed) * scales
+        with torch.no_grad():
+            new = module(u, f=torch.zeros_like(u))
+        assert (new.flatten(1).norm(dim=1) <= u.flatten(1).norm(dim=1) * (1 + 1e-12)).all()
+
+
+def test_own_fluxes_are_bounded_channel_by_channel():
+    """‖L^½K‖² with the bound L_c of every channel is the norm of A at its largest, and not max L times ‖K‖²."""
+    net = network(equation(g=M), trainable=["flux", "stencil"], symmetric=True, own_fluxes=True)
+    module = shaken(net.module(dtype=torch.float64), 1.0)
+    with torch.no_grad():
+        L = module.get_m_a1(0) + module.get_m_a2(0)
+        K = module.K(0) * L.sqrt().reshape(-1, 1, 1, 1)
+        assert float(module.norm2_K(0)) == pytest.approx(float(loom.bank_norm(K, "even")) ** 2, rel=2e-2)
+        assert float(module.norm2_K(0)) < 0.95 * float(L.max() * loom.bank_norm(module.K(0), "even") ** 2)
+
+
+def test_monotone_fluxes_keep_distances():
+    net = network(equation(g=M), trainable=["flux", "stencil", "tau"], symmetric=True, own_fluxes=True,
+                  guarantee="nonexpansive")  # fmt: skip
+    assert net.stability["nonexpansive"].status == "proved"
+    module = shaken(net.module(dtype=torch.float64), 1.0)
+    assert module.certificate()["status"] == "proved"
+    u = state((12, 1, 12, 12)) * torch.logspace(-2, 2, 12, dtype=torch.float64).reshape(-1, 1, 1, 1)
+    v = u + 0.1 * state((12, 1, 12, 12), 5)
+    with torch.no_grad():
+        assert ((module(u) - module(v)).flatten(1).norm(dim=1) <= (u - v).flatten(1).norm(dim=1) * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_energy_falls_and_its_gradient_is_the_right_hand_side(joint):
+    net = network(equation("isotropic"), loom.ForwardEuler(1), joint=joint)
+    module = net.module(dtype=torch.float64)
+    u = state(scale=0.5).requires_grad_()
+    (gradient,) = torch.autograd.grad(module.energy(u).sum(), u)
+    step = (module(u) - u) / net.stability.tau
+    assert (gradient + step).abs().max() < 1e-12 * gradient.abs().max() + 1e-13
+    assert (module.energy(module(u)) < module.energy(u)).all()
+
+
+def test_the_maximum_principle_is_not_claimed():
+    report = network(equation()).stability
+    assert report["maximum principle"].status != "proved"
+    assert report["nonexpansive"].status == "refuted"
+
+
+# --- training, saving, reading back --------------------------------------------------------------------------
+
+
+def test_gradients():
+    pde = equation("isotropic", g=G, reaction=True)
+    net = network(
+        pde, loom.ForwardEuler(1), ["flux", BETA, "stencil", "tau"], 3, 3, init="orthonormal", own_fluxes=True
+    )
+    module = shaken(net.module(dtype=torch.float64), 0.1)
+    names = [n for n, _ in module.named_parameters()]
+    u, f = state((1, 1, 4, 4)).requires_grad_(), state((1, 1, 4, 4), 1)
+
+    def run(u, *weights):
+        return torch.func.functional_call(module, dict(zip(names, weights, strict=True)), (u,), {"f": f})
+
+    assert torch.autograd.gradcheck(run, (u, *(p.detach().clone().requires_grad_() for p in module.parameters())))
+
+
+def test_weights_are_those_that_matter():
+    """Zero-mean filters of 5 × 5 taps have 24 weights; even or odd ones 6 or 8, 4 if odd twice."""
+    one = network(equation(), trainable=["stencil"], shared=True, init="dct", channels=8).module()
+    assert [tuple(p.shape) for p in one.parameters()] == [(8, 24)]
+    many = network(equation(), trainable=["stencil"], init="dct", channels=8, symmetric=True).module()
+    shapes = {n.removeprefix("weights_K_"): tuple(p.shape) for n, p in many.named_parameters()}
+    assert {n: s[2] for n, s in shapes.items()} == {"even_even": 8, "even_odd": 6, "odd_even": 6, "odd_odd": 4}
+    assert sum(s[1] for s in shapes.values()) == 8
+    assert not list(network(equation()).module().parameters())
+
+
+def test_compile_export_and_functional_transforms(tmp_path):
+    net = network(equation(), channels=4, size=3, trainable=["stencil", "lam", "tau"], symmetric=True)
+    module = net.module(dtype=torch.float64)
+    u = state((2, 1, 8, 8))
+    plain = module(u).detach()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    assert (compiled(u).detach() - plain).abs().max() < 1e-14
+    exported = torch.export.export(module, (u,))
+    assert (exported.module()(u).detach() - plain).abs().max() < 1e-14
+    jacobian = torch.func.jvp(module, (u,), (u,))[1].detach()
+    step = 1e-6
+    assert (jacobian - (module(u + step * u) - module(u - step * u)).detach() / (2 * step)).abs().max() < 1e-8
+
+
+def test_saving_and_reading_back(tmp_path):
+    net = network(equation("isotropic", g=G), trainable=["flux", "stencil", "tau"], symmetric=True, own_fluxes=True)
+    module = shaken(net.module(dtype=torch.float64), 0.3)
+    net.save(tmp_path / "net", module)
+    loaded = loom.load(tmp_path / "net")
+    u = state()
+    assert (loaded.module(dtype=torch.float64)(u) - module(u)).abs().max() < 1e-14
+    assert loaded.net.source == net.source
+
+
+def test_lift_reads_filters_as_operators():
+    """A network of derivatives is its own equation; a polynomial tells whether moments are right."""
+    x, y = loom.coordinates("x y")
+    net = network(equation(law="linear"), loom.ForwardEuler(1), channels=2, size=3)
+    lifted = loom.lift(net.module(dtype=torch.float64), order=2)
+    u = loom.field("u", x, y)
+    right = lifted.equations[0].rhs.subs(u, x**2 + 3 * y**2).doit()
+    assert float(right) == pytest.approx(8.0)
+    net = network(
+        equation(g=M), loom.ForwardEuler(2), trainable=["flux", "stencil"], channels=4, size=3, own_fluxes=True
+    )
+    lifted = loom.lift(shaken(net.module(dtype=torch.float64), 0.2), order=2)
+    assert len(lifted.equations) == 2
+    assert len(lifted.values[0]["m_a1"]) == 4
+    assert lifted.order == 2
+
+
+def test_the_specification_says_it_all(tmp_path):
+    pde = loom.PDE(equation().equations[0], boundary=NO_FLUX, name="Learned filters")
+    net = network(pde, trainable=["stencil", "lam"], symmetric=True, init="dct", own_fluxes=True)
+    net.save(tmp_path / "a")
+    text = (tmp_path / "a" / "spec.toml").read_text()
+    assert 'method = "filter-bank"' in text and "channels = 8" in text
+    assert loom.load(tmp_path / "a").net.source == net.source
+
+
+def test_the_page_in_the_docs_is_true(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "filters.md").read_text(encoding="utf-8")
+    code, expected = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == expected
+
+
+# --- bad input ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"channels": 0}, "channels=0"),
+        ({"channels": 1}, "D has 2 components"),
+        ({"channels": 3, "symmetric": True}, "even and odd"),
+        ({"channels": 8, "size": 4}, "use 5"),
+        ({"channels": 8, "size": 2.5}, "whole number"),
+        ({"channels": 8, "init": "gabor"}, "gabor"),
+        ({"channels": 8, "symmetric": "yes"}, "True or False"),
+        ({"channels": 8, "joint": True, "own_fluxes": True}, "one for all"),
+        ({"channels": 10**6}, "from 1 to 4096"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_banks_that_cannot_be(options, words):
+    with pytest.raises(DiscretisationError, match=words):
+        network(equation(), **options)
+
+
+def test_what_filters_cannot_serve():
+    x, y = loom.coordinates("x y")
+    u = loom.field("u", x, y)
+    with pytest.raises(BoundaryError, match="Dirichlet"):
+        network(equation(boundary=loom.Dirichlet(0)))
+    with pytest.raises(SchemeError, match="mix axes"):
+        network(equation(), loom.AOS(2, tau=1.0))
+    with pytest.raises(SchemeError, match="every spacing"):
+        network(equation(), loom.SemiImplicit(2, tau=1.0, solver=loom.Multigrid(2)))
+    with pytest.raises(UnsupportedTermError, match="first derivative"):
+        network(loom.PDE(Eq(loom.dt(u), loom.laplacian(u) + loom.d(u, x)), boundary=PERIODIC))
+    with pytest.raises(UnsupportedTermError, match="no D"):
+        network(loom.PDE(Eq(loom.dt(u), -u), boundary=PERIODIC))
+    g = loom.diffusivity("perona-malik", LAM)
+    skew = g(loom.d(u, x) ** 2 + 2 * loom.d(u, y) ** 2)
+    with pytest.raises(UnsupportedTermError, match="one filter"):
+        network(loom.PDE(Eq(loom.dt(u), loom.div(skew * loom.grad(u))), boundary=NO_FLUX))
+    with pytest.raises(DiscretisationError, match="outside the flux"):
+        network(
+            loom.PDE(Eq(loom.dt(u), loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)) - LAM * u), boundary=NO_FLUX),
+            own_fluxes=True,
+        )
+
+
+def test_too_small_grids_are_refused():
+    module = network(equation(), size=7).module()
+    with pytest.raises(ValueError, match="fewer than 3"):
+        module(torch.zeros(1, 1, 2, 9))
+
+
+def test_cosines_are_orthonormal():
+    for size, d in ((3, 1), (5, 2), (3, 3)):
+        basis = cosines(size, d)
+        assert abs(basis @ basis.T - np.eye(size**d)).max() < 1e-14
+    assert issubclass(DiscretisationError, PdeloomError)
