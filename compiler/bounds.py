@@ -23,7 +23,7 @@ from .bank import Bank
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
 from .fields import Data, Parameter, Unknown
 from .grid import exact
-from .nonlinearity import Range, range_of, range_on
+from .nonlinearity import Range, range_of, range_on, union
 from .ops import parity_of
 from .stencil import Polynomial, Stencil, number, rational, squared_norm
 
@@ -223,7 +223,7 @@ class Bounds:
             return [], "", f"the diffusivity {_shown(flux)} is not a function of one norm times data"
         ranges = [self._range(g, s)]
         if slopes:  # the Jacobian has the eigenvalues g and Φ' = (g(s²)s)'
-            ranges = [_union(ranges[0], self._range(sp.diff(g * s, s), s))]
+            ranges = [union(ranges[0], self._range(sp.diff(g * s, s), s))]
         for factor in others:
             declared, why_not = _declared(factor)
             if declared is None:
@@ -247,7 +247,7 @@ class Bounds:
     def _bank_norm(self, bank: Bank, strength: sp.Expr, slopes: bool) -> sp.Expr:
         """‖L^½K‖²: a number, or its symbol where the filters or L are trained."""
         if not self.learned and strength == 1:
-            return _rational(bank.squared_norm())
+            return sp.Float(bank.squared_norm(), 17)
         symbol = norm_symbol(bank.label)
         if self.weighted.setdefault(symbol, (bank, strength))[1] != strength:
             symbol = sp.Symbol(f"slope_{symbol.name}", positive=True)
@@ -459,16 +459,13 @@ def radial(
     return opened, others, weights
 
 
-def _union(a: Range, b: Range) -> Range:
-    low, high = (a if a.low < b.low else b), (a if a.high > b.high else b)
-    return Range(low.low, high.high, low.symbolic_low, high.symbolic_high, low.where_low)
-
-
 def short(e: sp.Expr) -> str:
     """An expression for a table: its value where that reads better."""
     if e.is_Rational and e.q > 10**6:
         return f"{float(e):.6g}"
-    return f"{float(e):.6g}" if e.is_Float else str(e)
+    if e.is_Float:
+        return f"{float(e):.6g}"
+    return str(e.xreplace({f: sp.Float(f"{float(f):.6g}", 6) for f in e.atoms(sp.Float)}))
 
 
 def _rational(value: float) -> sp.Rational:

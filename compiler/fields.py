@@ -48,7 +48,7 @@ class Parameter(sp.Symbol):  # type: ignore[misc]
 
 
 class FluxWeight(Parameter):
-    """A positive parameter of a learned flux, name_a1 or name_l1: "flux" in `trainable` means all of them."""
+    """A parameter of a learned flux, name_a1 or name_l1: "flux" in `trainable` means all of them."""
 
     __slots__ = ()
 
@@ -58,8 +58,8 @@ class FluxWeight(Parameter):
         return str(self.name).rpartition("_")[0]
 
     @classmethod
-    def declared(cls, name: str, value: float) -> FluxWeight:
-        return cls(_checked_name(name), value, real=True, positive=True)
+    def declared(cls, name: str, value: float, positive: bool = True) -> FluxWeight:
+        return cls(_checked_name(name), value, real=True, **({"positive": True} if positive else {}))
 
 
 def coordinates(names: str) -> Any:

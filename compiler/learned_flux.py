@@ -1,8 +1,13 @@
 """Fluxes that are learned: mixtures g = Σ a_j g_j of one diffusivity at several contrasts λ_j, in closed form.
 
     kind            g_j(s²)                 flux Φ = g·s    what holds for all weights a_j > 0, λ_j > 0
-    "rational"      1/(1 + s²/λ_j²)         nonmonotone     0 ≤ g ≤ Σa, −Σa/8 ≤ Φ' ≤ Σa    norms decrease
+    "rational"      1/(1 + s²/λ_j²)         nonmonotone     0 ≤ g ≤ Σa, −Σa/8 ≤ Φ' ≤ Σa     norms decrease
+    "gaussian"      exp(−s²/(2λ_j²))        nonmonotone     0 ≤ g ≤ Σa, −0.45 Σa ≤ Φ' ≤ Σa  norms decrease
     "charbonnier"   1/√(1 + s²/λ_j²)        monotone        0 ≤ Φ' ≤ g ≤ Σa                 and distances too
+    "spline"        min(1, λ_j/|s|)         monotone        0 ≤ Φ' ≤ g ≤ Σa                 and distances too
+
+With weights of either sign ("free") Φ' still lies in [−Σ|a|, Σ|a|], so that energies decrease for τ ≤ 2/(Σ|a| ‖K‖²),
+and norms and distances need not. A free spline is any odd, piecewise linear flux with knots ±λ_j that is constant at the ends.
 
 A mixture is an ordinary expression in ordinary parameters: it is emitted, bounded, integrated to an energy and read
 back like any other. The bounds above enter the certificate with the weights as they are, so τ ≤ 2/(Σa ‖K‖²) follows
@@ -24,7 +29,13 @@ from .fields import FluxWeight, Parameter
 from .nonlinearity import diffusivity
 from .ops import computable, evaluate
 
-KINDS = {"rational": "perona-malik", "charbonnier": "charbonnier"}
+KINDS = {
+    "rational": "perona-malik",
+    "gaussian": "perona-malik-exponential",
+    "charbonnier": "charbonnier",
+    "spline": "huber",
+}
+SIGNS = ("positive", "free")
 _LEAST = 1e-3
 """Weights that fit to less than this part of the largest start there, so that they can be trained."""
 
@@ -63,23 +74,34 @@ class LearnedFlux:
 
 
 @strict
-def learned_flux(name: str = "flux", kind: str = "rational", terms: int = 6, start: Any = None) -> LearnedFlux:
+def learned_flux(
+    name: str = "flux", kind: str = "rational", terms: int = 6, start: Any = None, sign: str = "positive"
+) -> LearnedFlux:
     """A mixture of `terms` fluxes of one kind whose contrasts double from term to term, fitted to `start`.
 
-    `start` is a diffusivity of s², such as `loom.diffusivity("weickert", 0.1)`; None stands for Perona–Malik with
-    λ = 0.1. Weights and contrasts are the positive parameters name_a1, …, name_l1, ….
+    Args:
+        name: its weights and contrasts are the parameters name_a1, …, name_l1, ….
+        kind: "rational", "gaussian", "charbonnier" or "spline"; see above for what is proved of each.
+        terms: 1 to 32.
+        start: a diffusivity of s², such as `loom.diffusivity("weickert", 0.1)`; None stands for Perona–Malik with
+            λ = 0.1.
+        sign: of the weights: "positive", or "free", which gives up the proof that norms decrease (but not that the
+            energy does: `guarantee="energy decrease"`).
 
     >>> g = learned_flux(terms=2)
     >>> [p.name for p in g.parameters]
     ['flux_a1', 'flux_a2', 'flux_l1', 'flux_l2']
 
     Raises `DeclarationError` for an unknown kind, fewer than one or more than 32 terms, and for a start that is no
-    function of s² alone, not finite, or negative somewhere: no mixture of positive weights is.
+    function of s² alone, not finite, or, with positive weights, negative somewhere.
     """
     from scipy.optimize import nnls  # slow to import
 
     if kind not in KINDS:
         raise DeclarationError(f"learned_flux(kind={kind!r}): {suggest(str(kind), list(KINDS))}")
+    if sign not in SIGNS:
+        raise DeclarationError(f"learned_flux(sign={sign!r}): {suggest(str(sign), list(SIGNS))}")
+    free = sign == "free"
     if isinstance(terms, bool) or not isinstance(terms, int) or not 1 <= terms <= 32:
         raise DeclarationError(f"learned_flux(terms={terms!r}): give a whole number from 1 to 32")
     g = _values(diffusivity("perona-malik", sp.Float(0.1)) if start is None else start)
@@ -89,16 +111,20 @@ def learned_flux(name: str = "flux", kind: str = "rational", terms: int = 6, sta
     target = g(s)
     if not abs(target).max() > 1e-100:
         raise DeclarationError("learned_flux(start=…): g is zero everywhere; start from a diffusivity g ≥ 0")
-    if not np.isfinite(target).all() or (target < -1e-9 * abs(target).max()).any():
+    negative = not free and (target < -1e-9 * abs(target).max()).any()
+    if not np.isfinite(target).all() or negative:
         worst = s[int(np.nanargmin(np.where(np.isfinite(target), target, -np.inf)))]
         raise DeclarationError(
-            f"learned_flux(start=…): g is {float(g(worst)):.4g} at s = {worst:.4g}; a mixture of positive weights "
-            f"starts from finite diffusivities g ≥ 0"
+            f"learned_flux(start=…): g is {float(g(worst)):.4g} at s = {worst:.4g}; a mixture starts from finite "
+            f"diffusivities, and one of positive weights from g ≥ 0"
         )
     basis = _values(diffusivity(KINDS[kind], sp.Integer(1)))
     terms_at = np.stack([basis(s / c) for c in contrasts], axis=1)
-    weights, _ = nnls(terms_at, target)
-    weights = np.maximum(weights, _LEAST * max(weights.max(), 1e-12))
+    if free:
+        weights = np.linalg.lstsq(terms_at, target, rcond=1e-6)[0]
+    else:
+        weights = nnls(terms_at, target)[0]
+        weights = np.maximum(weights, _LEAST * max(weights.max(), 1e-12))
     error = float(abs(terms_at @ weights - target).max() / abs(target).max())
     if error > 0.5:
         raise DeclarationError(
@@ -109,14 +135,14 @@ def learned_flux(name: str = "flux", kind: str = "rational", terms: int = 6, sta
     return LearnedFlux(
         name,
         kind,
-        tuple(_parameter(f"{name}_a{j}", w) for j, w in zip(numbers, weights, strict=True)),
+        tuple(_parameter(f"{name}_a{j}", w, not free) for j, w in zip(numbers, weights, strict=True)),
         tuple(_parameter(f"{name}_l{j}", c) for j, c in zip(numbers, contrasts, strict=True)),
         error,
     )
 
 
-def _parameter(name: str, value: float) -> Parameter:
-    return FluxWeight.declared(name, float(f"{value:.6g}"))
+def _parameter(name: str, value: float, positive: bool = True) -> Parameter:
+    return FluxWeight.declared(name, float(f"{value:.6g}"), positive)
 
 
 def _values(start: Any) -> Any:

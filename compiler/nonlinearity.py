@@ -79,6 +79,12 @@ def _charbonnier(r: Any, lam: Any) -> Any:
     return 1 / sp.sqrt(1 + r / lam**2)
 
 
+@named_diffusivity("huber")
+def _huber(r: Any, lam: Any) -> Any:
+    """min(1, λ/|s|), whose flux is the identity clamped to [−λ, λ]; the root never sees 0, where it has no slope."""
+    return 1 / sp.sqrt(sp.Max(1, r / lam**2))
+
+
 @named_diffusivity("perona-malik")
 def _perona_malik(r: Any, lam: Any) -> Any:
     return 1 / (1 + r / lam**2)
@@ -175,6 +181,8 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     """
     if len(groups := _groups(f, trainable)) > 1 and (found := _summed(groups, s, trainable, even)):
         return found
+    if even and (pieces := _pieces(f, s)) is not None:
+        return union(*(range_of(piece, s, trainable) for piece in pieces))
     given, f = f, _factored(f)
     smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
     slope = _factored(sp.diff(f, s)) if s in f.free_symbols and smooth else None
@@ -198,6 +206,27 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     if not found.known and len(groups := _gathered(given, lambda term: _bases(term, s))) > 1:
         return _summed(groups, s, trainable, even) or found
     return found
+
+
+def _pieces(f: sp.Expr, s: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
+    """The two expressions that an even f is, below and above the one place where max(1, q) has a kink."""
+    maxima, steps = f.atoms(sp.Max), f.atoms(sp.Heaviside)
+    if len(maxima) != 1 or not steps:
+        return None
+    (kink,) = maxima
+    others = [q for q in kink.args if q != 1]
+    if len(others) != 1 or any(sp.expand(h.args[0] - others[0] + 1) != 0 for h in steps):
+        return None
+    x = sp.Symbol("x", positive=True)
+    below = f.xreplace({kink: sp.S.One, **dict.fromkeys(steps, sp.S.Zero)})
+    above = f.xreplace({kink: others[0], **dict.fromkeys(steps, sp.S.One)}).xreplace({s: x})
+    return sp.expand(below), sp.powdenest(sp.expand(above)).xreplace({x: s})
+
+
+def union(a: Range, b: Range) -> Range:
+    """The range of a function that has one range here and another there."""
+    low, high = (a if a.low <= b.low else b), (a if a.high >= b.high else b)
+    return Range(low.low, high.high, low.symbolic_low, high.symbolic_high, low.where_low)
 
 
 def _groups(f: sp.Expr, trainable: frozenset[Parameter]) -> list[sp.Expr]:
@@ -377,8 +406,8 @@ def _maximise(
     bound = max(-top, best)
     # a function that is largest far out grows without bound, unless its tail is enclosed
     tails = [value((_LARGEST, math.inf))[1]] + ([] if even else [value((-math.inf, -_LARGEST))[1]])
-    contained = max(tails) <= bound + 1e-9 * abs(bound) + 1e-300
-    return bound, where, contained or abs(where) < _FAR
+    contained = max(tails) <= bound + 1e-9 * max(1.0, abs(bound))
+    return max(bound, *tails) if contained else bound, where, contained or abs(where) < _FAR
 
 
 def _middle(a: float, b: float) -> float:
