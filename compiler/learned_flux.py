@@ -7,7 +7,7 @@
     "spline"        min(1, λ_j/|s|)         monotone        0 ≤ Φ' ≤ g ≤ Σa                 and distances too
 
 With weights of either sign ("free") Φ' still lies in [−Σ|a|, Σ|a|], so that energies decrease for τ ≤ 2/(Σ|a| ‖K‖²),
-and norms and distances need not. A free spline is any odd, piecewise linear flux with knots ±λ_j that is constant at the ends.
+and norms and distances need not. A free spline is any odd, piecewise linear flux with knots ±λ_j, constant at the ends.
 
 A mixture is an ordinary expression in ordinary parameters: it is emitted, bounded, integrated to an energy and read
 back like any other. The bounds above enter the certificate with the weights as they are, so τ ≤ 2/(Σa ‖K‖²) follows
@@ -102,6 +102,8 @@ def learned_flux(
     if sign not in SIGNS:
         raise DeclarationError(f"learned_flux(sign={sign!r}): {suggest(str(sign), list(SIGNS))}")
     free = sign == "free"
+    if free and terms == 1:
+        raise DeclarationError("learned_flux(terms=1, sign='free'): one term has the sign of the diffusion; take more")
     if isinstance(terms, bool) or not isinstance(terms, int) or not 1 <= terms <= 32:
         raise DeclarationError(f"learned_flux(terms={terms!r}): give a whole number from 1 to 32")
     g = _values(diffusivity("perona-malik", sp.Float(0.1)) if start is None else start)

@@ -75,17 +75,23 @@ def train(spec: SpecPath, resume: Annotated[bool, typer.Option(help="Go on with 
 
 
 @app.command()
-def evaluate(run: Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]) -> None:
+def evaluate(
+    run: Annotated[str, typer.Argument(help="The folder of a run, or the name of a network of the package.")],
+    data: Annotated[str | None, typer.Option(help="A folder of images, all of which are taken.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="The noise, on the scale of 255.", min=0)] = None,
+) -> None:
     """Score a trained network on images it was not trained on."""
     from .data import load_images
     from .metrics import score
-    from .net import load
+    from .net import PRETRAINED, load, pretrained
     from .spec import read_spec
 
-    saved = load(run)
-    options = read_spec(run / "spec.toml").train
-    data, sigma = (options.data, options.sigma) if options else ("skimage", 25 / 255)
-    images, module = load_images(data, held_out=True), saved.module()
+    folder = Path(run)
+    saved = load(folder) if folder.exists() else pretrained(run)
+    options = read_spec((folder if folder.exists() else PRETRAINED / run) / "spec.toml").train
+    sigma = sigma / 255 if sigma is not None else options.sigma if options else 25 / 255
+    held_out = load_images(options.data if options else "skimage", held_out=True) if data is None else None
+    images, module = held_out or load_images(data, held_out=None), saved.module()
     observed = options.observed if options else None
 
     def denoise(u: Any) -> Any:

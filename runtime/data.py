@@ -48,14 +48,14 @@ def as_image(array: Any, name: str = "image") -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32))[None, None]
 
 
-def load_images(data: Any, held_out: bool = False) -> list[Tensor]:
-    """Training images, or with `held_out` the ones never trained on.
+def load_images(data: Any, held_out: bool | None = False) -> list[Tensor]:
+    """Training images, with `held_out` the ones never trained on, with None both.
 
     "skimage" is the built-in split; of a folder every tenth image (at least one) is held out; a list of arrays
     is taken as it is.
     """
     if isinstance(data, str) and data == "skimage":
-        return skimage_images(SKIMAGE_TEST if held_out else SKIMAGE_TRAIN)
+        return skimage_images({True: SKIMAGE_TEST, False: SKIMAGE_TRAIN, None: SKIMAGE_TRAIN + SKIMAGE_TEST}[held_out])
     if isinstance(data, (str, Path)):
         folder = Path(data)
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
@@ -65,7 +65,7 @@ def load_images(data: Any, held_out: bool = False) -> list[Tensor]:
             )
         from skimage.io import imread
 
-        return [as_image(imread(p), p.name) for i, p in enumerate(files) if (i % 10 == 0) == held_out]
+        return [as_image(imread(p), p.name) for i, p in enumerate(files) if held_out in (None, i % 10 == 0)]
     images = list(data)
     if not images:
         raise DataError("data: an empty list; give at least one image")

@@ -31,7 +31,7 @@ from .data import SKIMAGE_TEST, add_noise, load_images
 from .fit import fit
 from .load import write_atomic
 from .metrics import Score, psnr, score
-from .net import Net, compile
+from .net import Net, compile, pretrained
 
 SIGMA = 25 / 255
 BLOCKS = 10
@@ -74,6 +74,7 @@ def run(out: Path, steps: int) -> None:
     except TrainingError as error:
         raise TrainingError(f"{error} (pdeloom demo --out elsewhere)") from None
     weight = _best_tv(test)
+    filters = pretrained("denoiser-norm-stable-25").module()
 
     rows = [
         Row("noisy", score(lambda u: u, test, SIGMA), "0"),
@@ -89,10 +90,15 @@ def run(out: Path, steps: int) -> None:
             score(fitted.module, test, SIGMA),
             str(sum(p.numel() for p in fitted.module.parameters())),
         ),
+        Row(
+            "learned filters (pretrained on BSD400)",
+            score(lambda u: filters(u, f=u), test, SIGMA),
+            str(sum(p.numel() for p in filters.parameters())),
+        ),
     ]
     net.save(out, fitted.module, train={"data": "skimage", "steps": steps, "sigma": SIGMA, "out": str(out)})
     net.report(out / "report.html", fitted.module)
-    _picture(out / "demo.png", test[0], by_hand, fitted.module)
+    _picture(out / "demo.png", test[0], by_hand, fitted.module, filters)
     table = [{"name": r.name, "parameters": r.parameters, **r.score.__dict__} for r in rows]
     write_atomic(out / "table.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     _show(console, rows)
@@ -133,7 +139,7 @@ def _best_tv(images: list[Tensor]) -> float:
     return max(values, key=lambda w: values[w])
 
 
-def _picture(path: Path, clean: Tensor, by_hand: Any, trained: Any) -> None:
+def _picture(path: Path, clean: Tensor, by_hand: Any, trained: Any, filters: Any) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -148,8 +154,9 @@ def _picture(path: Path, clean: Tensor, by_hand: Any, trained: Any) -> None:
             ("noisy", noisy),
             ("scheme by hand", by_hand(noisy)),
             ("trained network", trained(noisy)),
+            ("learned filters", filters(noisy, f=noisy)),
         ]
-    figure, axes = plt.subplots(1, 4, figsize=(16, 4.4))
+    figure, axes = plt.subplots(1, 5, figsize=(20, 4.4))
     for axis, (title, image) in zip(axes, panels, strict=True):
         value = "" if title == "clean" else f", {psnr(image.clamp(0, 1), clean):.2f} dB"
         axis.imshow(image[0, 0, 60:316, 120:376], cmap="gray", vmin=0, vmax=1)

@@ -264,6 +264,28 @@ def load(folder: str | Path) -> Saved:
     return saved
 
 
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def pretrained(name: str) -> Saved:
+    """A trained network that comes with the package: "denoiser-norm-stable-25" (arm and σ of docs/denoising.md).
+
+    It is compiled from its specification, gets its weights, and has the certificate that they have. Raises
+    `CheckpointError` for a name that there is not.
+    """
+    from safetensors.torch import load as read
+
+    from .spec import read_spec
+
+    known = sorted(folder.name for folder in PRETRAINED.iterdir() if (folder / "spec.toml").exists())
+    if name not in known:
+        raise CheckpointError(f"pretrained({name!r}): {suggest(str(name), known)}")
+    net = from_spec(read_spec(PRETRAINED / name / "spec.toml"))
+    saved = Saved(net, read((PRETRAINED / name / "weights.safetensors").read_bytes()), {})
+    saved.certificate = saved.module().certificate()
+    return saved
+
+
 def from_spec(spec: Spec) -> Net:
     """Compile what a specification says."""
     return compile(**spec.arguments())

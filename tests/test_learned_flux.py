@@ -143,6 +143,11 @@ def test_free_weights_keep_the_proof_of_energies_alone(kind):
             assert (energies[1] <= energies[0] + 1e-12 * energies[0].abs()).all()
 
 
+def test_one_free_term_is_refused():
+    with pytest.raises(loom.DeclarationError, match="take more"):
+        loom.learned_flux(terms=1, sign="free")
+
+
 def test_free_splines_are_piecewise_linear():
     """Any odd polygon that is constant at its ends, such as one that rises and falls."""
     g, s = loom.learned_flux(kind="spline", terms=3, sign="free"), sp.Symbol("s", real=True)

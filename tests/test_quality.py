@@ -94,5 +94,7 @@ def test_the_wheel_works_elsewhere(tmp_path):
     assert "class PeronaMalik" in (tmp_path / "net.py").read_text()
     where = run(python, "-c", "import pdeloom.templates as t; print(t.__file__)", cwd=tmp_path).stdout
     assert where.startswith(str(site))
+    code = "import pdeloom as loom; print(loom.pretrained('denoiser-norm-stable-25').certificate['status'])"
+    assert run(python, "-c", code, cwd=tmp_path).stdout.strip() == "proved"
     done = run(home / "bin" / "pdeloom", "inspect", spec, "--html", "r.html", cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "r.html").exists(), done.stderr

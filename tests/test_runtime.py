@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from skimage.io import imsave
+from skimage.restoration import denoise_tv_chambolle
 from sympy import Eq
 
 import pdeloom as loom
@@ -371,6 +373,51 @@ def test_untrainable_networks_are_refused(tmp_path):
     net = loom.compile(steady, scheme=loom.Multigrid(1), trainable=["smoother"])
     with pytest.raises(loom.TrainingError, match="steady"):
         loom.fit(net.module(), images(), out=tmp_path, **SMALL)
+
+
+# --- networks that come with the package ----------------------------------------------------------------------
+
+
+def test_pretrained_networks_denoise_and_keep_their_proof():
+    """Better than TV with its best weight on these images, and norms decrease, as the certificate says."""
+    saved = loom.pretrained("denoiser-norm-stable-25")
+    assert saved.certificate["status"] == "proved" and saved.certificate["notion"] == "norm decrease"
+    module = saved.module(dtype=torch.float64)
+    (camera,) = [image.double()[..., 100:228, 100:228] for image in load_images("skimage", held_out=True)[:1]]
+    noisy = add_noise(camera, 25 / 255, 0)
+    with torch.no_grad():
+        out = module(noisy, f=noisy)
+    tv = max(
+        psnr(torch.from_numpy(denoise_tv_chambolle(noisy[0, 0].numpy(), weight=w))[None, None], camera)
+        for w in (0.06, 0.08, 0.1, 0.12, 0.14)
+    )
+    assert psnr(out, camera) > tv + 0.5
+    u, f = torch.randn(2, 8, 1, 20, 21, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    size = torch.maximum(u.flatten(1).norm(dim=1), f.flatten(1).norm(dim=1))
+    with torch.no_grad():
+        assert (module(u, f=f).flatten(1).norm(dim=1) <= size * (1 + 1e-12)).all()
+    with pytest.raises(loom.CheckpointError, match="did you mean"):
+        loom.pretrained("denoiser-norm-stabel-25")
+
+
+def test_the_denoising_example_keeps_its_results(tmp_path, monkeypatch):
+    example = zoo.example("denoising")
+    network = example.network
+    monkeypatch.setattr(example, "network", lambda arm: network(arm, 4, 3, 1, 2))
+    monkeypatch.setattr(example, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(example, "PRETRAINED", tmp_path)
+    for name, image in enumerate(images()):
+        imsave(tmp_path / f"{name}.png", (255 * image).astype(np.uint8), check_contrast=False)
+    rows = []
+    for arm in ("nonexpansive", "energy", "energy"):
+        folder = str(tmp_path)
+        row, module = example.run(arm, folder, folder, 2, 25.0, tmp_path / arm, patch=16, progress=False)
+        example.ship(arm, 25.0, module)
+        rows = example.keep(row)
+    assert [r.arm for r in rows] == ["nonexpansive", "energy"] and rows[0].images == 3
+    assert rows[0].certificate == rows[1].certificate == "proved"
+    assert "| energy | 25 |" in example.page(rows)
+    assert (tmp_path / "denoiser-energy-25" / "spec.toml").exists()
 
 
 # --- the report -----------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .runtime.net import Net as Net
     from .runtime.net import compile as compile
     from .runtime.net import load as load
+    from .runtime.net import pretrained as pretrained
     from .runtime.norms import bank_norm as bank_norm
     from .runtime.norms import parity_parts as parity_parts
 
@@ -122,7 +123,7 @@ _ROOMS = {
     "runtime.export": "export exported_certificate",
     "runtime.fit": "fit",
     "runtime.lift": "Lifted lift",
-    "runtime.net": "Net compile load",
+    "runtime.net": "Net compile load pretrained",
     "runtime.norms": "bank_norm parity_parts",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
