@@ -68,27 +68,33 @@ def lift(module: Any, order: int = 4) -> Lifted:
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= 8:
         raise DeclarationError(f"lift(order={order!r}): the highest derivative to keep, from 1 to 8")
     compiled = net.compiled
-    training, system = compiled.training, compiled.system
-    learned = bool(getattr(training, "stencils", False))
-    parameters = sorted(training.parameters, key=str)
-    layers = 1 if training.shared or compiled.elliptic is not None else net.scheme.layers
+    system, learned = compiled.system, bool(getattr(compiled.training, "stencils", False))
+    every = trained_values(net, module)
+    layers = len(every)
     taus = () if compiled.elliptic is not None else tuple(module.certificate()["tau"][:layers])
     equations, values = [], []
-    for k in range(layers):
-        here = {p: _value(module, p, k) for p in parameters}
+    for k, here in enumerate(every):
         stencils = {}
         if learned:
             for label, _ in own_stencils(system):
                 weights = getattr(module, label).detach()
                 weights = weights if weights.dim() == 1 else weights[k * len(weights) // layers]
                 stencils[label] = [float(w) for w in weights]
-        banks = {bank.label: _kernels(module, bank.label, k) for bank in system.banks}
+        banks = {bank.label: kernels_of(module, bank.label, k) for bank in system.banks}
         equations.append(lifted(system, here, stencils, banks, order))
         values.append({p.name: v for p, v in here.items()})
     return Lifted(tuple(equations), taus, tuple(values), order if learned or system.banks else None)
 
 
-def _kernels(module: Any, label: str, k: int) -> np.ndarray:
+def trained_values(net: Net, module: Any) -> list[dict[Parameter, float | list[float]]]:
+    """The trained parameters, layer by layer, or once if all layers share them; lists where channels have their own."""
+    compiled = net.compiled
+    parameters = sorted(compiled.training.parameters, key=str)
+    layers = 1 if compiled.training.shared or compiled.elliptic is not None else net.scheme.layers
+    return [{p: _value(module, p, k) for p in parameters} for k in range(layers)]
+
+
+def kernels_of(module: Any, label: str, k: int) -> np.ndarray:
     """The filters of step k: (C, taps)."""
     filters = getattr(module, label)
     filters = filters(k) if callable(filters) and not isinstance(filters, Tensor) else filters

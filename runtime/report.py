@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
+import sympy as sp
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from ..compiler import notation
-from ..compiler.bounds import own_stencils
+from ..compiler.bounds import own_stencils, radial, shown_law
 from ..compiler.energy import energy_of
+from ..compiler.fields import Data, Parameter, Unknown
+from ..compiler.ops import evaluate
 from ..compiler.reference import Reference
 from ..templates import environment
+from .lift import kernels_of, trained_values
 from .load import write_atomic
 
 if TYPE_CHECKING:
@@ -61,6 +67,8 @@ def write_report(net: Net, path: Path, module: Any = None) -> Path:
             source=net.source,
             dump=net.dump(),
             energy=energy_plot(net),
+            fluxes=flux_plots(net, module),
+            filters=filter_plots(net, module),
         )
     )
     write_atomic(path, page)
@@ -97,9 +105,68 @@ def energy_plot(net: Net) -> str:
     axes = figure.subplots()
     axes.plot(*zip(*found, strict=True), "o-", ms=3)
     axes.set(xlabel="layer", ylabel="E(u)")
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
     with io.StringIO() as text:
         figure.savefig(text, format="svg", metadata={"Date": None})
         return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def flux_plots(net: Net, module: Any = None) -> list[tuple[str, str]]:
+    """Every nonlinear flux Φ(s), as (g in words, SVG): the initial one dashed, those of a trained module by layer and
+    channel."""
+    system, found = net.compiled.system, dict[str, str]()
+    s = sp.Symbol("s", real=True)
+    initial = {p.name: p.value for p in net.compiled.problem.parameters}
+    every = [] if module is None else trained_values(net, module)
+    for flux in system.fluxes:
+        term = flux.term
+        e = term.flux.xreplace({term.slots[term.own][0]: s})
+        if not term.local and term.diffusivity is not None:
+            g, _, _ = radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+            e = None if g is None else g * s
+        if term.linear or e is None or e.atoms(Data, Unknown):
+            continue
+        reach = 4 * max((p.value for p in e.free_symbols if isinstance(p, Parameter)), default=1.0)
+        points = np.linspace(-reach, reach, 201)
+        figure = Figure(figsize=(5, 2.8), layout="constrained")
+        axes = figure.subplots()
+        for k, values in enumerate(every):
+            colour = colormaps["viridis"](k / max(1, len(every) - 1))
+            channels = max((len(v) for v in values.values() if isinstance(v, list)), default=1)
+            for c in range(channels):
+                here = {p.name: v[c] if isinstance(v, list) else v for p, v in values.items()}
+                label = f"layer {k}" if c == 0 and k in (0, len(every) - 1) else None
+                axes.plot(points, evaluate(e, {s: points}, initial | here), color=colour, lw=0.8, label=label)
+        axes.plot(points, evaluate(e, {s: points}, initial) + 0 * points, "k--", lw=1, label="initial")
+        axes.set(xlabel="s", ylabel="Φ(s)")
+        axes.legend(fontsize=8)
+        found[shown_law(flux, term.flux if term.diffusivity is None else term.diffusivity, "u")] = _svg(figure)
+    return list(found.items())
+
+
+def filter_plots(net: Net, module: Any = None) -> list[tuple[str, str]]:
+    """The filters of banks in one and two dimensions, as (what, SVG): of the first and of the last layer."""
+    found = []
+    for bank in net.compiled.system.banks:
+        if bank.dimension == 3:
+            continue
+        trained = module is not None and getattr(net.compiled.training, "stencils", False)
+        layers = net.scheme.layers if trained else 1
+        for k in dict.fromkeys((0, layers - 1)):
+            kernels = bank.kernels if module is None else kernels_of(module, bank.label, k)
+            columns = min(16, len(kernels))
+            rows = -(-len(kernels) // columns)
+            figure = Figure(figsize=(0.6 * columns, 0.6 * rows))
+            for axes, kernel in itertools.zip_longest(figure.subplots(rows, columns, squeeze=False).flat, kernels):
+                axes.axis("off")
+                if kernel is not None:
+                    size = abs(kernel).max() or 1.0
+                    axes.imshow(np.atleast_2d(kernel), cmap="coolwarm", vmin=-size, vmax=size)
+            found.append((f"{bank.label}, layer {k}" if module is not None else bank.label, _svg(figure)))
+    return found
 
 
 def draw(graph: nx.DiGraph) -> str:

@@ -432,3 +432,14 @@ def test_the_report_is_one_page_with_everything(tmp_path):
     assert not outside, "self-contained"
     for name in net.graph:
         assert f">{name}</text>" in page
+
+
+def test_the_report_shows_fluxes_and_filters(tmp_path):
+    saved = loom.pretrained("denoiser-norm-stable-25")
+    module = saved.module()
+    page = saved.net.report(tmp_path / "r.html", module).read_text(encoding="utf-8")
+    for word in ("<h2>Fluxes</h2>", "Filters K, layer 0", "Filters K, layer 7", "<!-- layer 7 -->", "<!-- initial -->"):
+        assert word in page, word
+    assert page.count("<svg") == 2 + 1 + 1 + 1  # filters twice, the flux, the graph, the energy
+    plain = denoiser().report(tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "<h2>Fluxes</h2>" in plain and "Filters" not in plain
