@@ -15,6 +15,7 @@ test: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/multigrid.py
+	$(BIN)/python benchmarks/fluxes.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ import sympy as sp
 from . import notation
 from .bank import Bank
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
-from .fields import Data, Parameter, Unknown
+from .fields import Data, Parameter, Reading, Unknown
 from .grid import exact
 from .nonlinearity import Range, range_of, range_on, union
 from .ops import parity_of
@@ -220,7 +220,9 @@ class Bounds:
         if slopes and set(weights) - {1}:
             return [], "", f"the norm in {_shown(flux)} weighs its components, whose Jacobian is not covered yet"
         if g is None:
-            return [], "", f"the diffusivity {_shown(flux)} is not a function of one norm times data"
+            why_not = f"the diffusivity {_shown(flux)} is not a function of one norm times data"
+            bare = term.flux.atoms(Data) and not term.flux.atoms(Unknown)
+            return [], "", why_not + ", or reads data without positive bounds" * bool(bare)
         ranges = [self._range(g, s)]
         if slopes:  # the Jacobian has the eigenvalues g and Φ' = (g(s²)s)'
             ranges = [union(ranges[0], self._range(sp.diff(g * s, s), s))]
@@ -232,7 +234,13 @@ class Bounds:
         return ranges, f"g = {_shown(flux)}", ""
 
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
-        return range_of(e.xreplace(self.fixed), s, self.trainable, even=parity_of(e, {s: -1}) == 1)
+        """The range for every value of what is trained, and of the data that e reads."""
+        moving = self.trainable | {p for p in e.free_symbols if isinstance(p, Reading)}
+        found = range_of(e.xreplace(self.fixed), s, moving, even=parity_of(e, {s: -1}) == 1)
+        ends = [end for end in (found.symbolic_low, found.symbolic_high) if end is not None]
+        if any(isinstance(p, Reading) for end in ends for p in end.free_symbols):  # data decide how large it is
+            return Range(-math.inf, math.inf)
+        return found
 
     def _size(self, flux: DiscreteFlux) -> sp.Expr:
         """‖K‖² of one flux term at the initial weights."""
@@ -434,11 +442,13 @@ def shown_law(flux: DiscreteFlux, e: sp.Expr, u: str) -> str:
 def radial(
     g: sp.Expr, slots: list[sp.Symbol], s: sp.Symbol
 ) -> tuple[sp.Expr | None, list[sp.Expr], tuple[sp.Expr, ...]]:
-    """g = h(s²)·∏ data with s² = Σ w·slot²: (h, data factors, weights w)."""
+    """g = h(s²)·∏ data with s² = Σ w·slot²: (h, data factors, weights w). Positive data inside h are `Reading`s."""
     others = [f for f in sp.Mul.make_args(g) if not f.has(*slots) and f.atoms(Data, Unknown)]
     rest = sp.Mul(*(f for f in sp.Mul.make_args(g) if f not in others))
-    if rest.atoms(Data, Unknown):
+    inside = rest.atoms(Data)
+    if rest.atoms(Unknown) or not all((getattr(f.func, "bounds", None) or (0,))[0] > 0 for f in inside):
         return None, [], ()
+    rest = rest.xreplace({f: Reading.of(f) for f in inside})
     used = [slot for slot in slots if slot in rest.free_symbols]
     squares = {slot: sp.Symbol(f"q{i}", nonnegative=True) for i, slot in enumerate(used)}
     opened = rest.xreplace({slot: sp.sqrt(q) for slot, q in squares.items()})

@@ -62,6 +62,20 @@ class FluxWeight(Parameter):
         return cls(_checked_name(name), value, real=True, **({"positive": True} if positive else {}))
 
 
+class Reading(Parameter):
+    """A positive data field inside a diffusivity, where it is analysed: some number, whatever it is."""
+
+    __slots__ = ("data",)
+    data: sp.Expr
+
+    @classmethod
+    def of(cls, data: sp.Expr) -> Reading:
+        low, high = data.func.bounds
+        self = cls(str(data.func), float(low + high) / 2, real=True, positive=True)
+        self.data = data
+        return self
+
+
 def coordinates(names: str) -> Any:
     """One to three space coordinates: a symbol for one name, a tuple for several.
 

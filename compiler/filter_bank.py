@@ -18,6 +18,7 @@ from .bank import Bank, Family, cosines
 from .bounds import radial
 from .discretise import DiscreteFlux, SemiDiscrete
 from .errors import BoundaryError, DiscretisationError, UnsupportedTermError, strict, suggest
+from .fields import Reading
 from .grid import Axis, Grid, NoFlux, Periodic, axes_of
 from .problem import FluxTerm, Problem
 from .stencil import Stencil, number
@@ -235,7 +236,7 @@ def _law(term: FluxTerm) -> tuple[sp.Expr, sp.Expr, sp.Expr, sp.Expr | None]:
         raise UnsupportedTermError(
             f"FilterBank: the flux {term.flux} is not g(|Du|²)·Du times data, so that it has no meaning for one filter"
         )
-    g = sp.Mul(g, *others)
+    g = sp.Mul(g.xreplace({p: p.data for p in g.free_symbols if isinstance(p, Reading)}), *others)
     return term.kappa, term.weight, g * S, g
 
 

@@ -298,13 +298,12 @@ def _tame(f: sp.Expr) -> bool:
 
 
 def _depends(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter]) -> bool:
-    """May the range of f depend on the trainable parameters? Not if a change of scale s = λ·w removes them."""
-    used = f.free_symbols & trainable
-    if len(used) == 1:
-        scale = next(iter(used))
-        w = sp.Symbol("w", positive=True)
-        used = f.xreplace({s: scale * w}).free_symbols & trainable if scale.is_positive else used
-    return bool(used)
+    """May the range of f depend on the trainable parameters? Not if changes of scale s → λs remove them."""
+    for scale in sorted(f.free_symbols & trainable, key=str):
+        scaled = f.xreplace({s: scale * s})
+        if scale.is_positive and scale not in scaled.free_symbols:
+            f = scaled
+    return bool(f.free_symbols & trainable)
 
 
 def _calculus(f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool) -> tuple[sp.Expr | None, sp.Expr | None]:

@@ -245,9 +245,10 @@ class Body:
             names = {**self.words.scalars, **dict(zip(op.slots, cut, strict=True))}
             tensors = self.words.tensors | set(cut)
             e, lines = one_fraction(op.expression), list[str]()
-            for s, v in zip(op.slots, cut, strict=True):  # a mixture reads one square
+            for i, (s, v) in enumerate(zip(op.slots, cut, strict=True)):  # a mixture reads one square
                 if sum(p == s**2 for p in sp.preorder_traversal(e)) > 2:
-                    square = sp.Symbol(self._unique(f"{target}_square"), nonnegative=True)
+                    number = f"_{i + 1}" * (i > 0)
+                    square = sp.Symbol(self._unique(f"{target}_square{number}"), nonnegative=True)
                     lines += assign(square.name, torch_code(s**2, {s: v}), width)
                     e, tensors = e.xreplace({s**2: square}), tensors | {square.name}
             lines += assign_expression(target, e, names, tensors, width)

@@ -82,6 +82,7 @@ def evaluate(
 ) -> None:
     """Score a trained network on images it was not trained on."""
     from .data import load_images
+    from .fit import denoiser
     from .metrics import score
     from .net import PRETRAINED, load, pretrained
     from .spec import read_spec
@@ -89,17 +90,14 @@ def evaluate(
     folder = Path(run)
     saved = load(folder) if folder.exists() else pretrained(run)
     options = read_spec((folder if folder.exists() else PRETRAINED / run) / "spec.toml").train
-    sigma = sigma / 255 if sigma is not None else options.sigma if options else 25 / 255
+    trained = options.sigma if options else 25 / 255
+    strength = sigma / 255 if sigma is not None else trained if isinstance(trained, float) else sum(trained) / 2
     held_out = load_images(options.data if options else "skimage", held_out=True) if data is None else None
     images, module = held_out or load_images(data, held_out=None), saved.module()
-    observed = options.observed if options else None
-
-    def denoise(u: Any) -> Any:
-        return module(u, **({} if observed is None else {observed: u}))
-
-    noisy, denoised = score(lambda u: u, images, sigma), score(denoise, images, sigma)
+    denoise = denoiser(module, options.observed if options else None, options.level if options else None)
+    noisy, denoised = score(lambda u: u, images, strength), score(lambda u: denoise(u, strength), images, strength)
     _table(
-        f"{len(images)} held-out images, σ = {sigma * 255:g}/255",
+        f"{len(images)} held-out images, σ = {strength * 255:g}/255",
         ("", "PSNR dB", "SSIM", "ms/megapixel"),
         [
             ("noisy", f"{noisy.psnr:.2f}", f"{noisy.ssim:.4f}", ""),

@@ -73,17 +73,22 @@ def load_images(data: Any, held_out: bool | None = False) -> list[Tensor]:
 
 
 class Patches:
-    """Clean and noisy patches (batch, 1, patch, patch), flipped and turned at random, for any step."""
+    """Clean and noisy patches (batch, 1, patch, patch), flipped and turned at random, for any step.
 
-    def __init__(self, images: Sequence[Tensor], patch: int, batch: int, sigma: float, seed: int) -> None:
+    `sigma` is the noise, or the lowest and the highest, between which every patch has its own.
+    """
+
+    def __init__(
+        self, images: Sequence[Tensor], patch: int, batch: int, sigma: float | Sequence[float], seed: int
+    ) -> None:
         small = [tuple(i.shape[2:]) for i in images if min(i.shape[2:]) < patch]
         if small:
             raise DataError(f"patch = {patch} is larger than an image of size {small[0]}; lower patch")
         self.images, self.patch, self.batch, self.sigma, self.seed = list(images), patch, batch, sigma, seed
         self._area = torch.tensor([float(i.numel()) for i in images])
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor]:
-        """(noisy, clean) of one step."""
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(noisy, clean, σ) of one step, σ at every pixel."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 2 + 1)
         which = torch.multinomial(self._area, self.batch, replacement=True, generator=generator)
         corner = torch.rand(self.batch, 2, generator=generator)
@@ -96,7 +101,13 @@ class Patches:
             piece = torch.rot90(piece, k % 4, (1, 2))
             patches.append(piece.flip(2) if k >= 4 else piece)
         clean = torch.stack(patches)
-        return clean + self.sigma * torch.randn(clean.shape, generator=generator), clean
+        noise = torch.randn(clean.shape, generator=generator)
+        if isinstance(self.sigma, (int, float)):
+            sigma = torch.full((self.batch, 1, 1, 1), float(self.sigma))
+        else:
+            low, high = self.sigma
+            sigma = low + (high - low) * torch.rand(self.batch, 1, 1, 1, generator=generator)
+        return clean + sigma * noise, clean, sigma.expand_as(clean)
 
 
 def add_noise(image: Tensor, sigma: float, seed: int) -> Tensor:

@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import json
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,13 @@ def fit(
     steps: int = 1000,
     batch: int = 16,
     patch: int = 64,
-    sigma: float = 25 / 255,
+    sigma: float | tuple[float, float] = 25 / 255,
     rate: float = 0.05,
     seed: int = 0,
     out: str | Path = "out/train",
     save_every: int = 100,
     observed: str | None = None,
+    level: str | None = None,
     schedule: str = "cosine",
     clip: float | None = None,
     average: float | None = None,
@@ -70,23 +72,21 @@ def fit(
 
     Args:
         data: "skimage", a folder of images, or a list of arrays in [0, 1]; patches are turned and flipped at random.
-        sigma: the standard deviation of the noise, on the scale of the images.
+        sigma: the standard deviation of the noise, on the scale of the images, or the lowest and the highest one,
+            between which every patch has its own.
         rate, schedule: the learning rate, falling along a half "cosine" to 1 % of it, or "constant".
         observed: the data field that is given the noisy image, as f in a reaction β(f − u).
+        level: the data field that is given σ at every pixel, as in g(|∇u|²/σ²); without it the network is blind.
         clip: gradients of a larger norm are scaled down to it.
         average: weights are averaged with this decay per step, such as 0.999, and the averages are what is validated
             and returned. Every average of weights is within the bounds of the certificate, as any weights are.
         patience: stop after so many validations (one per `save_every` steps) without a better one.
         precision, devices, accelerator: those of Lightning Fabric.
     """
-    settings: dict[str, Any] = {
-        "steps": steps,
-        "batch": batch,
-        "patch": patch,
-        "sigma": sigma,
-        "rate": rate,
-        "seed": seed,
-    }
+    settings: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate, "seed": seed}
+    noise = tuple(sigma) if isinstance(sigma, (list, tuple)) else (sigma,)
+    if not 1 <= len(noise) <= 2 or not all(_real(s) and 0 < s < 1e3 for s in noise) or noise[0] > noise[-1]:
+        raise TrainingError(f"fit(sigma={sigma!r}): must be a positive number, or the lowest and the highest")
     optional = {"clip": clip, "average": average, "patience": patience}
     given = {k: v for k, v in optional.items() if v is not None}
     for key, value in {**settings, **given, "save_every": save_every, "devices": devices}.items():
@@ -96,18 +96,19 @@ def fit(
         raise TrainingError(f"fit(schedule={schedule!r}): {suggest(str(schedule), ['cosine', 'constant'])}")
     if average is not None and average >= 1:
         raise TrainingError(f"fit(average={average!r}): the decay of an average lies between 0 and 1, such as 0.999")
-    settings |= {**given, "schedule": schedule, **({} if observed is None else {"observed": observed})}
+    roles = {key: name for key, name in (("observed", observed), ("level", level)) if name is not None}
+    settings |= {**given, **roles, "sigma": list(noise) if len(noise) > 1 else noise[0], "schedule": schedule}
     if not list(module.parameters()):
         raise TrainingError("the network has no weights; compile it with trainable=[…]")
-    read = list(inspect.signature(module.forward).parameters.values())[1:]
-    fields = [p.name for p in read if p.default is p.empty]
-    if observed is not None and observed not in fields:
-        raise TrainingError(f"fit(observed={observed!r}): no data field of the network, which reads {fields}")
-    needs = [name for name in fields if name != observed]
+    read = [p.name for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty][1:]
+    for key, name in roles.items():
+        if name not in read or list(roles.values()).count(name) > 1:
+            raise TrainingError(f"fit({key}={name!r}): no data field of its own; the network reads {read}")
+    needs = [name for name in read if name not in roles.values()]
     if needs:
         raise TrainingError(
             f"the network reads the data fields {needs}; if one of them is the noisy image, say observed={needs[0]!r}, "
-            f"else train it in a loop of your own"
+            f"if it is the noise level, level={needs[0]!r}, else train it in a loop of your own"
         )
     if hasattr(module, "pyramid"):
         raise TrainingError(
@@ -126,6 +127,18 @@ def fit(
     fabric.launch()
     run = _Run(fabric, module, data, settings, out, save_every, precision)
     return run.train(progress and fabric.is_global_zero)
+
+
+def denoiser(module: Any, observed: str | None, level: str | None) -> Callable[..., Any]:
+    """(noisy, σ) ↦ the module's output, σ a number or a map: its data fields are given what they are for."""
+
+    def denoise(noisy: torch.Tensor, sigma: Any) -> Any:
+        data = {} if observed is None else {observed: noisy}
+        if level is not None:
+            data[level] = sigma if isinstance(sigma, torch.Tensor) else torch.full_like(noisy, sigma)
+        return module(noisy, **data)
+
+    return denoise
 
 
 class _Run:
@@ -196,19 +209,19 @@ class _Run:
     def _stalled(self) -> bool:
         return bool(self.worse >= self.settings.get("patience", math.inf))
 
-    def _denoise(self, network: Any, noisy: torch.Tensor) -> torch.Tensor:
-        noisy = noisy.to(next(self.module.parameters()).dtype)
-        observed = self.settings.get("observed")
-        output: torch.Tensor = network(noisy, **({} if observed is None else {observed: noisy})).float()
+    def _denoise(self, network: Any, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        dtype = next(self.module.parameters()).dtype
+        denoise = denoiser(network, self.settings.get("observed"), self.settings.get("level"))
+        output: torch.Tensor = denoise(noisy.to(dtype), sigma.to(dtype)).float()
         return output
 
     def _one_step(self) -> float:
         world, rank = self.fabric.world_size, self.fabric.global_rank
-        noisy, clean = (self.fabric.to_device(t[rank::world]) for t in self.patches.draw(self.step))
+        noisy, clean, sigma = (self.fabric.to_device(t[rank::world]) for t in self.patches.draw(self.step))
         for group in self.optimiser.param_groups:
             part = _cosine(self.step, self.settings["steps"]) if self.settings["schedule"] == "cosine" else 1.0
             group["lr"] = self.settings["rate"] * part
-        loss = nn.functional.mse_loss(self._denoise(self.wrapped, noisy), clean)
+        loss = nn.functional.mse_loss(self._denoise(self.wrapped, noisy, sigma), clean)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss is {loss.item()} at step {self.step}; lower rate = {self.settings['rate']}")
         self.optimiser.zero_grad()
@@ -221,10 +234,10 @@ class _Run:
         return float(loss.detach())
 
     def _save(self, loss: float) -> None:
-        noisy, clean = (self.fabric.to_device(t) for t in self.validation)
+        noisy, clean, sigma = (self.fabric.to_device(t) for t in self.validation)
         chosen: Any = self.module if self.average is None else self.average.module
         with torch.no_grad():
-            value = psnr(self._denoise(chosen, noisy).clamp(0, 1), clean)
+            value = psnr(self._denoise(chosen, noisy, sigma).clamp(0, 1), clean)
         better = value > self.best
         self.best, self.worse = max(self.best, value), 0 if better else self.worse + 1
         if not self.fabric.is_global_zero:
@@ -238,6 +251,10 @@ class _Run:
         if better:
             write_checkpoint(self.out / "best.safetensors", self.module, self.optimiser, record, self.average)
         write_checkpoint(self.out / "last.safetensors", self.module, self.optimiser, record, self.average)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _cosine(step: int, total: int) -> float:

@@ -102,12 +102,13 @@ class TrainTable(_Table):
     steps: int = Field(1000, ge=1)
     batch: int = Field(16, ge=1)
     patch: int = Field(64, ge=4)
-    sigma: float = Field(25 / 255, gt=0)
+    sigma: float | list[float] = 25 / 255
     rate: float = Field(0.05, gt=0)
     seed: int = Field(0, ge=0)
     out: str = "out/train"
     save_every: int = Field(100, ge=1)
     observed: str | None = None
+    level: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)

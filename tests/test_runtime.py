@@ -163,7 +163,8 @@ def test_batches_are_a_function_of_seed_and_step():
     assert torch.equal(a.draw(5)[0], a.draw(5)[0])
     assert not torch.equal(a.draw(5)[0], a.draw(6)[0])
     assert not torch.equal(a.draw(5)[0], b.draw(5)[0])
-    noisy, clean = a.draw(3)
+    noisy, clean, sigma = a.draw(3)
+    assert sigma.shape == clean.shape
     assert noisy.shape == clean.shape == (4, 1, 16, 16)
     assert (noisy - clean).std().item() == pytest.approx(0.1, rel=0.1)
 
@@ -267,6 +268,51 @@ def test_the_noisy_image_can_be_observed(tmp_path):
         loom.fit(data_term().module(), images(), out=tmp_path / "b", observed="g", **SMALL)
 
 
+def test_networks_that_know_the_noise_level(tmp_path):
+    """g(|∇u|²/σ²): σ is data, a number for every pixel, and what is proved holds for all of its values."""
+    sigma = loom.data("sigma", zoo.x, zoo.y, bounds=(1e-3, 1.0))
+    g = loom.learned_flux("g", terms=3, start=loom.diffusivity("perona-malik", 2.0))
+    pde = loom.PDE(
+        Eq(loom.dt(zoo.U), loom.div(g(loom.norm2(loom.grad(zoo.U)) / sigma**2) * loom.grad(zoo.U))),
+        boundary=loom.NoFlux(),
+    )
+    spaces = {"differences": loom.FiniteDifference(), "filters": loom.FilterBank(4, 3, symmetric=True, own_fluxes=True)}
+    for name, space in spaces.items():
+        net = loom.compile(pde, space=space, scheme=loom.ForwardEuler(3), trainable=["flux", "tau"])
+        assert net.stability["norm decrease"].status == net.stability["energy decrease"].status == "proved"
+        u, s = torch.rand(2, 2, 1, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        s = 0.9 * s + 0.01
+        expected = net.reference(u.numpy(), sigma=s.numpy())
+        assert abs(net.module(dtype=torch.float64)(u, sigma=s).detach().numpy() - expected).max() < 1e-14
+        options = {**SMALL, "steps": 30, "sigma": (5 / 255, 50 / 255)}
+        fitted = loom.fit(net.module(), images(), out=tmp_path / name, level="sigma", **options)
+        first, *_, last = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert last["validation_psnr"] > first["validation_psnr"]
+        assert fitted.certificate["status"] == "proved"
+    with pytest.raises(loom.TrainingError, match="level"):
+        loom.fit(net.module(), images(), out=tmp_path / "x", level="f", **SMALL)
+    with pytest.raises(loom.TrainingError, match="of its own"):
+        loom.fit(net.module(), images(), out=tmp_path / "x", level="sigma", observed="sigma", **SMALL)
+    noisy, clean, level = Patches(load_images(images()), 16, 64, (0.1, 0.4), 0).draw(0)
+    assert level.min() >= 0.1 and level.max() <= 0.4 and level.std() > 0.05
+    ratio = (noisy - clean).flatten(1).std(dim=1) / level.flatten(1)[:, 0]
+    assert (ratio - 1).abs().max() < 0.3
+
+
+def test_data_inside_a_diffusivity_need_positive_bounds():
+    lam = loom.parameter("lam", 2.0, positive=True)
+    g = loom.diffusivity("perona-malik", lam)
+    for bounds in (None, (0.0, 1.0)):
+        s = loom.data("s", zoo.x, zoo.y, bounds=bounds)
+        right = loom.div(g(loom.norm2(loom.grad(zoo.U)) / s**2) * loom.grad(zoo.U))
+        with pytest.raises(loom.UnstableSchemeError, match="positive bounds"):
+            loom.compile(loom.PDE(Eq(loom.dt(zoo.U), right), boundary=loom.NoFlux()), scheme=loom.ForwardEuler(2))
+    s = loom.data("s", zoo.x, zoo.y, bounds=(0.1, 1.0))
+    right = loom.div(s / (s + loom.norm2(loom.grad(zoo.U)) / s) / s * loom.grad(zoo.U))  # sup g = 1/s
+    with pytest.raises(loom.UnstableSchemeError, match="no upper bound"):
+        loom.compile(loom.PDE(Eq(loom.dt(zoo.U), right), boundary=loom.NoFlux()), scheme=loom.ForwardEuler(2))
+
+
 def test_averages_are_what_is_returned_and_saved(tmp_path):
     fitted = loom.fit(denoiser().module(), images(), out=tmp_path / "a", average=0.9, **SMALL)
     plain = loom.fit(denoiser().module(), images(), out=tmp_path / "b", **SMALL)
@@ -357,6 +403,9 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         ({"average": 1.5}, "average"),
         ({"clip": 0}, "clip"),
         ({"patience": -3}, "patience"),
+        ({"sigma": (0.2, 0.1)}, "sigma"),
+        ({"sigma": ()}, "sigma"),
+        ({"sigma": -0.1}, "sigma"),
     ],
 )
 def test_bad_training_options(options, words, tmp_path):

@@ -1,0 +1,67 @@
+"""What a learned flux costs: networks with mixtures against the same networks with one diffusivity, in one process.
+
+    python benchmarks/fluxes.py
+
+prints a table, forward and backward, eager, one thread: the median of ratios of neighbouring runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from sympy import Eq
+
+import pdeloom as loom
+
+X, Y = loom.coordinates("x y")
+U = loom.field("u", X, Y)
+ROUNDS = 15
+
+
+def separable(g: Any) -> Any:
+    return sum(loom.d(g(loom.d(U, a) ** 2) * loom.d(U, a), a) for a in (X, Y))
+
+
+def isotropic(g: Any) -> Any:
+    return loom.div(g(loom.norm2(loom.grad(U))) * loom.grad(U))
+
+
+SPACES = {
+    "separable": (separable, loom.FiniteDifference()),
+    "isotropic": (isotropic, loom.FiniteDifference()),
+    "32 filters of 5 × 5": (separable, loom.FilterBank(32, 5, symmetric=True, own_fluxes=True)),
+}
+
+
+def module(name: str, g: Any, trainable: Any) -> Any:
+    right, space = SPACES[name]
+    pde = loom.PDE(Eq(loom.dt(U), right(g)), boundary=loom.NoFlux())
+    return loom.compile(pde, space=space, scheme=loom.ForwardEuler(3), trainable=trainable).module()
+
+
+def seconds(network: Any, u: torch.Tensor) -> float:
+    started = time.perf_counter()
+    network(u).square().mean().backward()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    kinds = {"rational": "perona-malik", "gaussian": "perona-malik-exponential", "charbonnier": "charbonnier"}
+    print("| network | flux | six terms : one |\n|---|---|---:|")
+    for name in SPACES:
+        u = torch.rand(8, 1, 48, 48) if "filters" in name else torch.rand(8, 1, 256, 256)
+        for kind, single in {**kinds, "spline": "huber"}.items():
+            lam = loom.parameter("lam", 0.1, positive=True)
+            g = loom.learned_flux("g", kind, 6, loom.diffusivity(single, 0.1))
+            one, six = module(name, loom.diffusivity(single, lam), [lam]), module(name, g, [g])
+            seconds(one, u), seconds(six, u)
+            ratios = [seconds(six, u) / seconds(one, u) for _ in range(ROUNDS)]
+            print(f"| {name} | {kind} | {statistics.median(ratios):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
