@@ -143,7 +143,7 @@ class Bounds:
         if self.learned:
             found = {norm_symbol(label): _learned_norm(K).xreplace(values) for label, K in own_stencils(self.system)}
         for symbol, (bank, strength) in self.weighted.items():
-            found[symbol] = (strength * _rational(bank.squared_norm(self.learned))).xreplace(values)
+            found[symbol] = (strength * _rational(bank.squared_norm(learned=True))).xreplace(values)  # as emitted
         return found
 
     # --- the spectrum -----------------------------------------------------------------------------------
