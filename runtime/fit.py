@@ -13,8 +13,8 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def fit(
     clip: float | None = None,
     average: float | None = None,
     patience: int | None = None,
+    greedy: int | None = None,
     precision: str = "32-true",
     devices: int = 1,
     accelerator: str = "cpu",
@@ -81,13 +82,15 @@ def fit(
         average: weights are averaged with this decay per step, such as 0.999, and the averages are what is validated
             and returned. Every average of weights is within the bounds of the certificate, as any weights are.
         patience: stop after so many validations (one per `save_every` steps) without a better one.
+        greedy: layer by layer first: for so many steps the output of the first layer (or cycle) is trained, then that
+            of the first two, and so on, before the whole network is.
         precision, devices, accelerator: those of Lightning Fabric.
     """
     settings: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate, "seed": seed}
     noise = tuple(sigma) if isinstance(sigma, (list, tuple)) else (sigma,)
     if not 1 <= len(noise) <= 2 or not all(_real(s) and 0 < s < 1e3 for s in noise) or noise[0] > noise[-1]:
         raise TrainingError(f"fit(sigma={sigma!r}): must be a positive number, or the lowest and the highest")
-    optional = {"clip": clip, "average": average, "patience": patience}
+    optional = {"clip": clip, "average": average, "patience": patience, "greedy": greedy}
     given = {k: v for k, v in optional.items() if v is not None}
     for key, value in {**settings, **given, "save_every": save_every, "devices": devices}.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < (0 if key == "seed" else 1e-12):
@@ -209,6 +212,18 @@ class _Run:
     def _stalled(self) -> bool:
         return bool(self.worse >= self.settings.get("patience", math.inf))
 
+    @contextmanager
+    def _layers(self) -> Iterator[None]:
+        """The layers that are trained now: all, or while training is greedy the first ones."""
+        full, cycle = type(self.module).steps, getattr(self.module, "length", 1)  # type: ignore[attr-defined]
+        greedy = self.settings.get("greedy")
+        if greedy is not None:
+            self.module.steps = min(full, cycle * (1 + self.step // greedy))
+        try:
+            yield
+        finally:
+            vars(self.module).pop("steps", None)
+
     def _denoise(self, network: Any, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         dtype = next(self.module.parameters()).dtype
         denoise = denoiser(network, self.settings.get("observed"), self.settings.get("level"))
@@ -221,7 +236,8 @@ class _Run:
         for group in self.optimiser.param_groups:
             part = _cosine(self.step, self.settings["steps"]) if self.settings["schedule"] == "cosine" else 1.0
             group["lr"] = self.settings["rate"] * part
-        loss = nn.functional.mse_loss(self._denoise(self.wrapped, noisy, sigma), clean)
+        with self._layers():
+            loss = nn.functional.mse_loss(self._denoise(self.wrapped, noisy, sigma), clean)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss is {loss.item()} at step {self.step}; lower rate = {self.settings['rate']}")
         self.optimiser.zero_grad()
@@ -283,8 +299,6 @@ def _fingerprint(tensors: list[torch.Tensor]) -> str:
 def _bar(show: bool, total: int, done: int) -> AbstractContextManager[Any]:
     if not show:
         return nullcontext()
-    from contextlib import contextmanager
-
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     @contextmanager

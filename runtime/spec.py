@@ -113,6 +113,7 @@ class TrainTable(_Table):
     clip: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)
     patience: int | None = Field(None, ge=1)
+    greedy: int | None = Field(None, ge=1)
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     devices: int = Field(1, ge=1)
     accelerator: str = "cpu"

@@ -324,6 +324,22 @@ def test_averages_are_what_is_returned_and_saved(tmp_path):
     assert same(weights(module), weights(fitted.module))
 
 
+@pytest.mark.parametrize("scheme", [loom.ForwardEuler(3), loom.FED(cycles=3, length=2)], ids=["steps", "cycles"])
+def test_greedy_training_goes_layer_by_layer(scheme, tmp_path):
+    lam = loom.parameter("lam", 0.1, positive=True)
+    g = loom.diffusivity("perona-malik", lam)
+    pde = loom.PDE(
+        Eq(loom.dt(zoo.U), loom.div(g(loom.norm2(loom.grad(zoo.U))) * loom.grad(zoo.U))), boundary=loom.NoFlux()
+    )
+    net = loom.compile(pde, scheme=scheme, trainable=[lam])
+    start = net.module().log_lam.detach().clone()
+    for steps, moved in ((4, 1), (8, 2), (12, 3)):
+        module = net.module()
+        loom.fit(module, images(), out=tmp_path / str(steps), greedy=4, **{**SMALL, "steps": steps})
+        assert ((module.log_lam.detach() != start).tolist()) == [i < moved for i in range(3)]
+        assert module.steps == type(module).steps and len(module.certificate()["tau"]) == scheme.layers
+
+
 def test_clipping_and_patience(tmp_path):
     """Gradients clipped to nothing move nothing but what Adam makes of them; a run that gets no better stops."""
     module = denoiser().module()
