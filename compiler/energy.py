@@ -125,13 +125,14 @@ def _bank_density(
 @lru_cache(maxsize=64)
 def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     """∫₀ˢ e in closed form, checked by differentiation; None if there is none."""
-    if e.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign):
-        return None
     terms = sp.Add.make_args(sp.expand_mul(e))
     if len(terms) > 1:
         parts = [_antiderivative(term, s) for term in terms]
         return None if any(p is None for p in parts) else sp.Add(*parts)
-    found = manualintegrate(e, s)
+    kinked = _clamped(e, s)
+    if kinked is None and e.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign):
+        return None
+    found = manualintegrate(e, s) if kinked is None else kinked
     if found.has(sp.Integral, sp.Piecewise) or found.has(sp.I):
         return None
     at_zero = found.xreplace({s: sp.S.Zero}) if s in found.free_symbols else found
@@ -147,6 +148,19 @@ def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
         if not error.is_number or not value.is_real or abs(error) > 1e-9 * (1 + abs(e.xreplace(values))):
             return None
     return found
+
+
+def _clamped(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
+    """∫₀ˢ of k/√m with m = max(1, s/c), or of ks/√m with m = max(1, s²/c): Huber's diffusivity and flux."""
+    if len(maxima := e.atoms(sp.Max)) != 1:
+        return None
+    (m,) = maxima
+    (z,) = [a for a in m.args if a != 1] if len(m.args) == 2 and 1 in m.args else [sp.nan]
+    for power in (1, 2):
+        k, c = sp.cancel(e * sp.sqrt(m) / s ** (power - 1)), sp.cancel(s**power / z)
+        if not (k.has(s, sp.Max) or c.has(s) or c is sp.nan):
+            return k / power * (s**power - c * (m - 1) + 2 * c * (sp.sqrt(m) - 1))
+    return None
 
 
 def energy_of(system: SemiDiscrete, values: Mapping[str, float]) -> Callable[..., np.ndarray] | None:

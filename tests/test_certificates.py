@@ -338,7 +338,7 @@ def test_the_report_plots_the_energy(tmp_path):
         values = [E for _, E in energies(net)]
         assert values[0] > values[-1] and (scheme.cyclic or values == sorted(values, reverse=True))
     page = net.report(tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "<h2>Energy</h2>" in page and page.count("<svg") == 2 and "its decrease is\nproved" in page
+    assert "<h2>Energy</h2>" in page and page.count("<svg") == 3 and "its decrease is\nproved" in page
     net = compiled(restoring("charbonnier 2d"), FE(2))
     assert len(energies(net)) == 3
     assert "<h2>Energy</h2>" not in zoo.network("porous 2d").report(tmp_path / "p.html").read_text(encoding="utf-8")

@@ -94,6 +94,18 @@ def test_the_module_is_the_reference(scheme):
     assert difference.abs().max() < (1e-12 if not SCHEMES[scheme].structure.solves else 1e-8)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("scheme", ["fed", "fsi", "du fort-frankel", "semi-implicit"])
+def test_trained_filters_in_cycles_recurrences_and_solves(scheme, shared):
+    net = network(equation(), SCHEMES[scheme], ["stencil", "lam"], 4, 3, symmetric=True, own_fluxes=True, shared=shared)
+    module, u = net.module(dtype=torch.float64), state(scale=0.2)
+    difference = module(u).detach() - torch.from_numpy(net.reference(u.numpy()))
+    assert difference.abs().max() < (1e-12 if not SCHEMES[scheme].structure.solves else 1e-8)
+    module(u).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+    assert module.certificate()["status"] == net.stability[net.stability.governing].status
+
+
 OPTIONS = {
     "derivatives": {},
     "symmetric": {"symmetric": True},
