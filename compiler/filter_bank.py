@@ -95,6 +95,8 @@ class FilterBank:
         for i, ((kappa, weight, flux, g), terms) in enumerate(groups.items(), 1):
             label = "K" if len(groups) == 1 else f"K{i}"
             bank = self._bank(label, [Stencil.build(dict(t.operator), axes) for t in terms], axes, values)
+            if self.joint and g is None:
+                raise UnsupportedTermError(f"FilterBank(joint=True): the flux {flux} has no diffusivity g with Φ = g·s")
             term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight)
             self._check_own(problem, term)
             fluxes.append(DiscreteFlux(term, (), local=term.local and not self.joint, bank=bank))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..compiler.errors import CheckpointError
-from .load import write_atomic
+from .load import alike, write_atomic
 
 
 def write_checkpoint(
@@ -70,7 +70,8 @@ def read_checkpoint(
         module.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
     except RuntimeError as error:
         raise CheckpointError(f"{path} holds the weights of another network: {error}") from None
-    if "certificate" in record and json.loads(json.dumps(module.certificate())) != record["certificate"]:  # type: ignore[operator]
+    found = json.loads(json.dumps(module.certificate())) if "certificate" in record else None  # type: ignore[operator]
+    if found is not None and not alike(found, record["certificate"]):
         raise CheckpointError(f"{path}: its certificate does not hold for its weights, one of them was changed")
     if average is not None:
         average.module.load_state_dict(module.state_dict())

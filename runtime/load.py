@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import linecache
+import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +50,30 @@ def build(source: str, dtype: Any = None, device: Any = None) -> nn.Module:
         return module_class(source)(dtype=dtype, device=device)
     except ValueError as error:
         raise SchemeError(f"module(dtype={dtype}): {error}") from None
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Are two records the same, or two texts, but for numbers that another processor rounds differently?"""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(alike(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, str) and isinstance(b, str):
+        (words, numbers), (others, more) = _numbers(a), _numbers(b)
+        return words == others and all(map(_close, numbers, more))
+    if isinstance(a, float) and isinstance(b, float):
+        return _close(a, b)
+    return bool(a == b)
+
+
+def _numbers(text: str) -> tuple[list[str], list[float]]:
+    """A text between its decimal numbers, and these."""
+    parts = re.split(r"(?<![\w.])(\d+\.\d+(?:e[+-]?\d+)?)", text)
+    return parts[::2], [float(number) for number in parts[1::2]]
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-12)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -238,11 +238,13 @@ def load(folder: str | Path) -> Saved:
     if expected["format"] != FORMAT:
         raise CheckpointError(f"{folder} has format {expected['format']!r}, this version reads {FORMAT}; save it again")
     weights = contents["weights.safetensors"]
+    from .load import alike
     from .spec import read_spec
 
     net = from_spec(read_spec(folder / "spec.toml"))
     digest = _digest(contents["net.py"])
-    if digest != _digest(net.source.encode()) or expected["source"] != digest or expected["class"] != net.name:
+    text = contents["net.py"].decode(errors="replace")
+    if not alike(text, net.source) or expected["source"] != digest or expected["class"] != net.name:
         raise CheckpointError(
             f"{folder}/net.py is not what this version of pdeloom emits for spec.toml: it was edited or comes from "
             f"another version. Restore it, or import it yourself if you trust it"
@@ -257,7 +259,7 @@ def load(folder: str | Path) -> Saved:
         recomputed = saved.module(dtype=next(iter(state.values())).dtype if state else None).certificate()
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder}/weights.safetensors does not fit the network: {error}") from None
-    if json.loads(json.dumps(plain(recomputed))) != expected["certificate"]:
+    if not alike(json.loads(json.dumps(plain(recomputed))), expected["certificate"]):
         raise CheckpointError(
             f"{folder}/certificate.json does not hold for the weights beside it; save the network again"
         )

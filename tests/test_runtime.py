@@ -24,6 +24,7 @@ from sympy import Eq
 import pdeloom as loom
 from pdeloom.runtime.checkpoint import read_checkpoint, read_record
 from pdeloom.runtime.data import Patches, add_noise, as_image, load_images
+from pdeloom.runtime.load import alike
 from pdeloom.runtime.metrics import psnr, score
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,20 @@ def test_numpy_numbers_and_names_survive(tmp_path):
     pde = loom.PDE(Eq(loom.dt(zoo.V), loom.laplacian(zoo.V)), boundary=loom.Dirichlet(0), name='my "net"')
     net = loom.compile(pde, grid=loom.Grid(0.5), scheme=loom.ForwardEuler(np.int64(2), np.float64(0.1)))
     assert loom.load(net.save(tmp_path)).net.name == "MyNet"
+
+
+def test_records_are_alike_but_for_rounding():
+    a = {"x": [1.0, "tau = 0.1234567891 * w", True, None], "n": 3}
+    assert alike(a, {"x": [1.0 + 1e-9, "tau = 0.1234567890 * w", True, None], "n": 3})
+    for other in (
+        {"x": [1.0, "tau = 0.1235567891 * w", True, None], "n": 3},
+        {"x": [1.0, "tau = 0.1234567891 * v", True, None], "n": 3},
+        {"x": [1.0, "tau = 0.1234567891 * w", True], "n": 3},
+        {"x": [1.1, "tau = 0.1234567891 * w", True, None], "n": 3},
+        {"x": [1.0, "tau = 0.1234567891 * w", True, None], "n": 4},
+    ):
+        assert not alike(a, other)
+    assert not alike("x1.5", "x1.4") and alike("f(1.5, 2)", "f(1.50, 2)") and not alike("f(2)", "f(3)")
 
 
 def damaged(tmp_path, file, change):
