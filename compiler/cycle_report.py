@@ -88,6 +88,8 @@ def _energy(problem: Elliptic, training: CycleTraining) -> Result:
         why = problem.system.asymmetry or "a weight before a divergence makes A unsymmetric"
     elif scheme.coarse != "galerkin":
         why = "the coarse operators are rediscretised; coarse='galerkin' gives a proof"
+    elif "cells" in problem.kinds and scheme.prolongation != "constant":
+        why = "means of cells are the adjoint of constant interpolation: prolongation='constant' gives a proof"
     elif scheme.smoother != "red-black":
         why = "proved for red-black Gauss–Seidel, which decreases the energy of every positive definite A"
     elif training.words - {"smoother"}:

@@ -531,10 +531,15 @@ def _checked(found: E) -> E:
             raise SchemeError(f"Multigrid({name}={value!r}) is for axes of cells, and there is none; use {plain!r}")
     if scheme.coarse == "galerkin" and not found.linear:
         raise SchemeError("Multigrid(coarse='galerkin'): R A P is for a linear A; use coarse='rediscretised'")
-    if scheme.coarse == "galerkin" and (not found.near or set(kinds) - {"nodes", "periodic"}):
+    if scheme.coarse == "galerkin" and (not found.near or "mixed" in kinds):
         raise SchemeError(
-            f"Multigrid(coarse='galerkin') is for operators of next neighbours and walls on nodes, and the axes here "
-            f"are {', '.join(kinds)}; use coarse='rediscretised', or Dirichlet on a vertex-centred grid"
+            f"Multigrid(coarse='galerkin') is for operators of next neighbours and walls all on nodes or all on faces, "
+            f"and the axes here are {', '.join(kinds)}; use coarse='rediscretised'"
+        )
+    if scheme.coarse == "galerkin" and "cells" in kinds and found.restriction != "average":
+        raise SchemeError(
+            "Multigrid(coarse='galerkin', restriction='full-weighting'): on axes of cells R A P would reach beyond "
+            "next neighbours; use restriction='average'"
         )
     return found
 
