@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,9 @@ class FilterBank:
     def __post_init__(self) -> None:
         for name, low, high in (("channels", 1, 4096), ("size", 3, 31), ("seed", 0, 2**32 - 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
                 raise DiscretisationError(f"FilterBank({name}={value!r}): give a whole number from {low} to {high}")
+            object.__setattr__(self, name, int(value))
         if self.size % 2 == 0:
             raise DiscretisationError(
                 f"FilterBank(size={self.size}): an odd number of taps keeps values on the nodes; use {self.size + 1}"
@@ -236,7 +238,8 @@ def _law(term: FluxTerm) -> tuple[sp.Expr, sp.Expr, sp.Expr, sp.Expr | None]:
     )
     if g is None or set(weights) - {1}:
         raise UnsupportedTermError(
-            f"FilterBank: the flux {term.flux} is not g(|Du|²)·Du times data, so that it has no meaning for one filter"
+            f"FilterBank: the flux {term.flux} is not g(|Du|²)·Du times data, so that it has no meaning for one filter "
+            f"(data inside g need positive bounds)"
         )
     g = sp.Mul(g.xreplace({p: p.data for p in g.free_symbols if isinstance(p, Reading)}), *others)
     return term.kappa, term.weight, g * S, g

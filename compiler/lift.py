@@ -32,8 +32,8 @@ def moments(K: Stencil, weights: list[float] | None, values: Mapping[str, float]
     return _moments(taps, [float(axis.spacing) / 2 for axis in K.axes], order)
 
 
-def _moments(taps: Mapping[tuple[int, ...], float], h: list[float], order: int) -> Operator:
-    """Σ M_m ∂^m of taps at offsets in steps of h."""
+def _moments(taps: Mapping[tuple[int, ...], float], h: list[float], order: int, tiny: float = 1e-12) -> Operator:
+    """Σ M_m ∂^m of taps at offsets in steps of h; what is `tiny` beside the taps is rounding."""
     size = sum(abs(w) for w in taps.values())
     found = []
     for m in itertools.product(range(order + 1), repeat=len(h)):
@@ -41,7 +41,7 @@ def _moments(taps: Mapping[tuple[int, ...], float], h: list[float], order: int) 
             continue
         terms = [w * math.prod((i * s) ** n for i, s, n in zip(j, h, m, strict=True)) for j, w in taps.items()]
         moment = sum(terms) / math.prod(map(math.factorial, m))
-        if abs(moment) > 1e-12 * size * max(h) ** sum(m):
+        if abs(moment) > tiny * size * max(h) ** sum(m):
             found.append((m, sp.Float(moment, 15)))
     return tuple(sorted(found, key=lambda item: (sum(item[0]), item[0])))
 
@@ -106,7 +106,7 @@ def _filtered(
     operators = []
     for kernel in kernels:
         taps = {tuple(i - radius for i in j): float(w) for j, w in np.ndenumerate(kernel)}
-        operators.append(_moments(taps, h, order))
+        operators.append(_moments(taps, h, order, tiny=1e-6))  # single precision
     values_of = [_applied(D, u, x) for D in operators]
     norm = sp.sqrt(sp.Add(*(v**2 for v in values_of)))
     total = sp.S.Zero

@@ -93,8 +93,15 @@ def fit(
     optional = {"clip": clip, "average": average, "patience": patience, "greedy": greedy}
     given = {k: v for k, v in optional.items() if v is not None}
     for key, value in {**settings, **given, "save_every": save_every, "devices": devices}.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < (0 if key == "seed" else 1e-12):
-            raise TrainingError(f"fit({key}={value!r}): must be a positive number")
+        least = 0 if key == "seed" else 1e-12
+        if not _real(value) or not least <= value < math.inf:
+            raise TrainingError(f"fit({key}={value!r}): must be a {'positive number' if least else 'number from 0 on'}")
+        if key not in ("rate", "clip", "average") and value != int(value):
+            raise TrainingError(f"fit({key}={value!r}): must be a whole number")
+    if not isinstance(out, (str, Path)):
+        raise TrainingError(f"fit(out={out!r}): give the path of a folder")
+    if not isinstance(module, nn.Module) or not hasattr(module, "certificate"):
+        raise TrainingError(f"fit({type(module).__name__}): give a module of a compiled network, net.module()")
     if schedule not in ("cosine", "constant"):
         raise TrainingError(f"fit(schedule={schedule!r}): {suggest(str(schedule), ['cosine', 'constant'])}")
     if average is not None and average >= 1:
@@ -227,7 +234,10 @@ class _Run:
     def _denoise(self, network: Any, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         dtype = next(self.module.parameters()).dtype
         denoise = denoiser(network, self.settings.get("observed"), self.settings.get("level"))
-        output: torch.Tensor = denoise(noisy.to(dtype), sigma.to(dtype)).float()
+        try:
+            output: torch.Tensor = denoise(noisy.to(dtype), sigma.to(dtype)).float()
+        except ValueError as error:
+            raise TrainingError(f"the network refuses what it is trained on: {error}") from None
         return output
 
     def _one_step(self) -> float:

@@ -170,8 +170,7 @@ class Net:
             raise CheckpointError(f"save({str(folder)!r}): give the path of a folder, new or old")
         folder = Path(folder)
         module = self.module(dtype=torch.float64) if module is None else module
-        if type(module).__name__ != self.name or not hasattr(module, "certificate"):
-            raise CheckpointError(f"save(module={type(module).__name__}): not a module of this network, {self.name}")
+        self._check_own("save", module)
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
         weights = save(state)
         record = {
@@ -193,7 +192,19 @@ class Net:
         """Write one self-contained HTML page: PDE, stencils, graph, stability, code."""
         from .report import write_report
 
+        if not isinstance(path, (str, Path)) or Path(path).is_dir():
+            raise CheckpointError(f"report({str(path)!r}): give the path of a file, such as 'report.html'")
+        if module is not None:
+            self._check_own("report", module)
         return write_report(self, Path(path), module)
+
+    def _check_own(self, what: str, module: Any) -> None:
+        """Refuse a module that has not the weights of this network."""
+        if type(module).__name__ == self.name and hasattr(module, "certificate"):
+            weights = {k: tuple(v.shape) for k, v in module.state_dict().items()}
+            if weights == {k: tuple(v.shape) for k, v in self.module().state_dict().items()}:
+                return
+        raise CheckpointError(f"{what}(module={type(module).__name__}): not a module of this network, {self.name}")
 
 
 class Saved:

@@ -460,6 +460,10 @@ def test_what_filters_cannot_serve():
         )
 
 
+def test_numbers_of_numpy_are_numbers():
+    assert loom.FilterBank(np.int64(4), np.int32(3)) == loom.FilterBank(4, 3)
+
+
 def test_too_small_grids_are_refused():
     module = network(equation(), size=7).module()
     with pytest.raises(ValueError, match="fewer than 3"):

@@ -155,6 +155,28 @@ def test_damaged_folders_are_refused(name, tmp_path):
         loom.load(damaged(tmp_path, *DAMAGE[name]))
 
 
+def test_foreign_modules_are_not_reported_or_trained(tmp_path):
+    net, other = denoiser(), denoiser(trainable=["tau"])
+    for module in (other.module(), torch.nn.Linear(2, 2)):
+        for use in (net.save, net.report):
+            with pytest.raises(loom.CheckpointError, match="not a module of this network"):
+                use(tmp_path / "r", module)
+    for path in (None, tmp_path):
+        with pytest.raises(loom.CheckpointError, match="path of a file"):
+            net.report(path)
+    for module in (net, torch.nn.Conv2d(1, 1, 3, padding=1)):
+        with pytest.raises(loom.TrainingError, match="compiled network"):
+            loom.fit(module, images(), out=tmp_path, **SMALL)
+    s = loom.data("s", zoo.x, zoo.y, bounds=(0.05, 0.5))
+    g = loom.diffusivity("perona-malik", loom.parameter("lam", 0.1, positive=True))
+    right = loom.div(g(loom.norm2(loom.grad(zoo.U)) / s**2) * loom.grad(zoo.U))
+    noisy = loom.compile(
+        loom.PDE(Eq(loom.dt(zoo.U), right), boundary=loom.NoFlux()), scheme=loom.ForwardEuler(2), trainable=["lam"]
+    )
+    with pytest.raises(loom.TrainingError, match="declared bounds"):
+        loom.fit(noisy.module(), images(), out=tmp_path, level="s", **{**SMALL, "sigma": (0.6, 0.7)})
+
+
 def test_foreign_modules_are_not_saved(tmp_path):
     with pytest.raises(loom.CheckpointError, match="not a module of this network"):
         denoiser().save(tmp_path, torch.nn.Linear(2, 2))
@@ -437,11 +459,15 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         ({"sigma": (0.2, 0.1)}, "sigma"),
         ({"sigma": ()}, "sigma"),
         ({"sigma": -0.1}, "sigma"),
+        ({"patch": 17.5}, "whole number"),
+        ({"rate": float("nan")}, "rate"),
+        ({"seed": -1}, "from 0 on"),
+        ({"out": None}, "path of a folder"),
     ],
 )
 def test_bad_training_options(options, words, tmp_path):
     with pytest.raises(loom.TrainingError, match=words):
-        loom.fit(denoiser().module(), images(), out=tmp_path, **{**SMALL, **options})
+        loom.fit(denoiser().module(), images(), **{"out": tmp_path, **SMALL, **options})
 
 
 def test_untrainable_networks_are_refused(tmp_path):
