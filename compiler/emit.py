@@ -879,8 +879,9 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
     for f in problem.data:
         name = names[str(f.func)]
         lines += [
-            f"if not {name}.is_floating_point():",
-            f'    raise ValueError(f"{name} has type {{{name}.dtype}}; give floating point numbers")',
+            f"if not isinstance({name}, Tensor) or not {name}.is_floating_point():",
+            f'    text = "{name} has type {{}}; give a tensor of floating point numbers"',
+            f'    raise ValueError(text.format(getattr({name}, "dtype", type({name}))))',
             f"if {name}.dim() != u.dim() or {name}.shape[1:] != u.shape[1:]:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]

@@ -63,8 +63,9 @@ class Diffusion2d(nn.Module):
     def forward(self, u: Tensor, a: Tensor) -> Tensor:
         """u^0 to u^3."""
         self.check(u)
-        if not a.is_floating_point():
-            raise ValueError(f"a has type {a.dtype}; give floating point numbers")
+        if not isinstance(a, Tensor) or not a.is_floating_point():
+            text = "a has type {}; give a tensor of floating point numbers"
+            raise ValueError(text.format(getattr(a, "dtype", type(a))))
         if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
             raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
@@ -115,8 +116,9 @@ class Diffusion2d(nn.Module):
 
     def energy(self, u: Tensor, *, a: Tensor) -> Tensor:
         """The energy E of which f is minus the gradient: (B, …) to (B,)."""
-        if not a.is_floating_point():
-            raise ValueError(f"a has type {a.dtype}; give floating point numbers")
+        if not isinstance(a, Tensor) or not a.is_floating_point():
+            text = "a has type {}; give a tensor of floating point numbers"
+            raise ValueError(text.format(getattr(a, "dtype", type(a))))
         if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
             raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
         traced = torch.compiler.is_compiling() or _is_wrapped(a)

@@ -319,8 +319,9 @@ class Poisson2d(nn.Module):
         if f.shape[0] not in (1, u.shape[0]):
             text = f"f has batch size {f.shape[0]}, u {u.shape[0]}"
             raise ValueError(f"{text}; give 1 or the same")
-        if not f.is_floating_point():
-            raise ValueError(f"f has type {f.dtype}; give floating point numbers")
+        if not isinstance(f, Tensor) or not f.is_floating_point():
+            text = "f has type {}; give a tensor of floating point numbers"
+            raise ValueError(text.format(getattr(f, "dtype", type(f))))
         if f.dim() != u.dim() or f.shape[1:] != u.shape[1:]:
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
         grids = self.pyramid(u)
