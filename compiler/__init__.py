@@ -23,6 +23,7 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
+from .bounds import channelled
 from .cycle_graph import cycle_graph
 from .cycle_reference import CycleReference
 from .cycle_report import CycleReport, CycleTraining, judge
@@ -101,6 +102,12 @@ def compile_pde(
     if not scheme.euler and any(flux.term.kappa.has(TAU) for flux in system.fluxes):
         raise SchemeError(f"{system.method} is made for explicit Euler steps, not for {scheme.title}; use 'upwind'")
     training = _training(problem, trainable, shared)
+    for flux in system.fluxes:
+        if flux.bank is not None and flux.bank.own_fluxes and not channelled(flux, training.parameters):
+            raise SchemeError(
+                f"FilterBank(own_fluxes=True): no parameter of the flux of {flux.bank.label} is trained, so that channels "
+                f"have nothing of their own; name it in trainable, or leave own_fluxes out"
+            )
     report = analyse(system, scheme, training.parameters, training.stencils, guarantee, allow=unstable == "allow")
     jacobian = report.operator.jacobian
     stages = optimise(step_graph(system, scheme, secants=jacobian is None or jacobian[0] < 0))

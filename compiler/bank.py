@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -24,17 +25,30 @@ import numpy as np
 
 from .grid import Axis
 
+Parities = tuple[int | None, ...]
+"""Per axis even (0), odd (1), or both (None)."""
 
-@lru_cache(maxsize=16)
-def cosines(size: int, dimension: int) -> np.ndarray:
-    """The orthonormal filters ∏_a cos(π m_a(n_a + ½)/size), one per row, taps flattened; the first is constant."""
+
+@lru_cache(maxsize=64)
+def cosines(size: int, parities: Parities) -> np.ndarray:
+    """The orthonormal filters ∏_a cos(π m_a(n_a + ½)/size) of these parities, one per row, taps flattened; if even ones
+    are among them along every axis, the first is constant."""
     n = np.arange(size)
     line = np.cos(math.pi / size * n[:, None] * (n + 0.5)) * math.sqrt(2 / size)
     line[0] /= math.sqrt(2)
     basis: np.ndarray = np.ones((1, 1))
-    for _ in range(dimension):
-        basis = np.kron(basis, line)
+    for parity in parities:
+        basis = np.kron(basis, line if parity is None else line[parity::2])
     return basis
+
+
+def parity_parts(kernels: np.ndarray, axes: Iterable[int]) -> np.ndarray:
+    """The parts of kernels (C, taps) that are even or odd along each of the axes: (parts, C, taps)."""
+    parts = kernels[None]
+    for a in axes:
+        flipped = np.flip(parts, 2 + a)
+        parts = np.concatenate([(parts + flipped) / 2, (parts - flipped) / 2])
+    return parts
 
 
 def samples(size: int, dimension: int, learned: bool) -> tuple[int, float]:
@@ -47,17 +61,17 @@ def samples(size: int, dimension: int, learned: bool) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Family:
-    """Filters that are combinations of the same cosines: rows `chosen` of the basis, with `start` weights (C, rows).
+    """Filters that are combinations of the same cosines, with `start` weights (C, cosines); `bare` says that the
+    constant is left out."""
 
-    `parities` says per axis whether these are even (0), odd (1) or both (None), and `bare` whether the constant among
-    them is left out.
-    """
-
-    name: str
-    parities: tuple[int | None, ...]
+    parities: Parities
     bare: bool
-    chosen: tuple[int, ...]
     start: tuple[tuple[float, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """even_odd, …; empty where both are among them."""
+        return "_".join(("even", "odd")[p] for p in self.parities if p is not None)
 
 
 @dataclass(frozen=True)
@@ -90,8 +104,7 @@ class Bank:
     @cached_property
     def kernels(self) -> np.ndarray:
         """(C, size, …)."""
-        basis = cosines(self.size, self.dimension)
-        rows = np.concatenate([np.array(f.start) @ basis[list(f.chosen)] for f in self.families])
+        rows = np.concatenate([np.array(f.start) @ cosines(self.size, f.parities)[f.bare :] for f in self.families])
         return rows.reshape(-1, *(self.size,) * self.dimension)
 
     def mirrored(self, learned: bool) -> tuple[int, ...]:
@@ -104,10 +117,7 @@ class Bank:
 
     def squared_norm(self, learned: bool = False) -> float:
         """A bound on ‖K‖² for every grid size; `learned`: by what holds for all weights."""
-        parts = self.kernels[None]
-        for a in self.mirrored(learned):
-            flipped = np.flip(parts, 2 + a)
-            parts = np.concatenate([(parts + flipped) / 2, (parts - flipped) / 2])
+        parts = parity_parts(self.kernels, self.mirrored(learned))
         window = tuple(range(2, parts.ndim))
         size = np.sqrt((parts**2).sum(window, keepdims=True))
         scale = np.sqrt(np.divide(size.sum(0), size, out=np.zeros_like(size), where=size > 0))

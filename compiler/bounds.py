@@ -152,7 +152,8 @@ class Bounds:
         """ρ = Σ κ L ‖K‖² with L from the range of g, or of Φ' for the Jacobian."""
         what = "Φ'" if slopes else "g"
         assumptions: list[str] = []
-        groups: dict[sp.Expr, list[DiscreteFlux]] = {}
+        groups: dict[sp.Expr, list[Stencil]] = {}
+        rate, is_exact = sp.S.Zero, True
         low, growth = math.inf, 0.0
         for flux in self.system.fluxes:
             strength, lowest, text, why_not = self._strength(flux, slopes)
@@ -160,22 +161,21 @@ class Bounds:
             if strength is None:
                 return Bound(None, low, why_not=why_not)
             assumptions.append(text)
-            groups.setdefault(strength, []).append(flux)
+            if flux.bank is None:
+                groups.setdefault(strength, []).extend(flux.own)
+            else:
+                kappa = flux.term.kappa.xreplace(self.fixed)
+                own = strength / kappa if strength.free_symbols & channelled(flux, self.trainable) else sp.S.One
+                norm = self._bank_norm(flux.bank, own, slopes)
+                rate, is_exact = rate + strength / own * norm, False
             if lowest < 0:
                 growth -= lowest * self.at_initial(flux.term.kappa * self._size(flux))
-        rate, is_exact = sp.S.Zero, True
         for strength, members in groups.items():
-            own = [f for f in members if self._own(f, strength)]
-            rest = [f for f in members if f not in own]
-            for flux in own:
-                assert flux.bank is not None
-                kappa = flux.term.kappa.xreplace(self.fixed)
-                rate, is_exact = rate + kappa * self._bank_norm(flux.bank, strength / kappa, slopes), False
-            norm, sharp = self._joint_norm([K for f in rest for K in f.own], rest)
+            norm, sharp = self._joint_norm(members)
             rate, is_exact = rate + strength * norm, is_exact and sharp
         if not is_exact and not rate.free_symbols:
             rate = sp.Float(math.nextafter(float(rate), math.inf), 17)
-        if groups:
+        if self.system.fluxes:
             assumptions.append("‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size")
         why_not = f"{what} takes the negative value {low:.6g}" if low < 0 else ""
         return Bound(rate, min(low, 0.0) if low < 0 else 0.0, tuple(dict.fromkeys(assumptions)), why_not, growth)
@@ -246,11 +246,7 @@ class Bounds:
         """‖K‖² of one flux term at the initial weights."""
         if flux.bank is not None:
             return _rational(flux.bank.squared_norm(self.learned))
-        return self._joint_norm(list(flux.own), [])[0]
-
-    def _own(self, flux: DiscreteFlux, strength: sp.Expr) -> bool:
-        """Has every channel its own bound on the diffusivity?"""
-        return flux.bank is not None and bool(strength.free_symbols & channelled(flux, self.trainable))
+        return self._joint_norm(list(flux.own))[0]
 
     def _bank_norm(self, bank: Bank, strength: sp.Expr, slopes: bool) -> sp.Expr:
         """‖L^½K‖²: a number, or its symbol where the filters or L are trained."""
@@ -262,11 +258,8 @@ class Bounds:
             self.weighted.setdefault(symbol, (bank, strength))
         return symbol
 
-    def _joint_norm(self, stencils: list[Stencil], fluxes: list[DiscreteFlux]) -> tuple[sp.Expr, bool]:
-        """‖(K_1, …, K_n)‖² of stencils and banks, jointly where the kernels are fixed and of one parity each."""
-        banks = [self._bank_norm(f.bank, sp.S.One, False) for f in fluxes if f.bank is not None]
-        if banks:
-            return sp.Add(*banks), False
+    def _joint_norm(self, stencils: list[Stencil]) -> tuple[sp.Expr, bool]:
+        """‖(K_1, …, K_n)‖², jointly where the kernels are fixed and of one parity each."""
         if self.learned:
             labels = {id(K): label for label, K in own_stencils(self.system)}
             return sp.Add(*(norm_symbol(labels[id(K)]) for K in stencils)), False

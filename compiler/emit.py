@@ -32,7 +32,7 @@ from .problem import Problem
 from .schemes import Scheme
 from .solve import TOLERANCES
 from .stability import Claim, Report
-from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call, concatenate
+from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call, concatenate, tuple_code
 
 _RESERVED = frozenset(
     "tau k w self state torch nn Tensor low high low_wall high_wall bound rho traced super dtype device velocity "
@@ -160,7 +160,7 @@ class _Emitter:
                 extends=self._extends(),
                 methods=self._methods(),
                 dimension=d,
-                least=_tuple([max(1, w) for w in self.step.layout.ring]),
+                least=tuple_code([max(1, w) for w in self.step.layout.ring]),
                 bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
                 filters=emit_bank.helpers(self.system.banks, bool(self.report.norms)),
@@ -307,7 +307,7 @@ class _Emitter:
     def _shape(self, attribute: str, p: Parameter | None = None) -> str:
         sizes = [self._groups] if self._per_step(attribute) else []
         sizes += [str(bank.channels) for bank in self.system.banks[:1]] if p in self.channelled else []
-        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        return tuple_code(sizes)
 
     @property
     def _groups(self) -> str:
@@ -827,7 +827,7 @@ class _Emitter:
             return []
         return [
             "if not torch.compiler.is_compiling():  # one pass, but it would not fuse",
-            f'    return nn.functional.pad({v}, {_tuple([1] * 2 * len(widths))}, mode="replicate")',
+            f'    return nn.functional.pad({v}, {tuple_code([1] * 2 * len(widths))}, mode="replicate")',
         ]
 
 
@@ -939,10 +939,6 @@ def wrapped(text: str) -> list[str]:
 
 def _number(e: sp.Expr | None) -> str:
     return 'float("inf")' if e in (None, sp.oo) else literal(float(e))
-
-
-def _tuple(values: list[int]) -> str:
-    return f"({values[0]},)" if len(values) == 1 else f"({', '.join(map(str, values))})"
 
 
 def literal_of(value: Any, indent: int = 0) -> str:

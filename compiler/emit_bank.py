@@ -9,7 +9,7 @@ from ..templates import environment
 from .bank import Bank, Family, samples
 from .grid import Axis
 from .printing import literal
-from .statements import LINE, call
+from .statements import LINE, call, tuple_code
 
 
 def helpers(banks: Sequence[Bank], normed: bool) -> str:
@@ -27,7 +27,9 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
             dimension=first.dimension,
             count=count,
             excess=literal(excess),
-            mirrored=_tuple([str(3 + a) for a in first.mirrored(learned=True)]) if first.mirrored(learned=True) else "",
+            mirrored=tuple_code([str(3 + a) for a in first.mirrored(learned=True)])
+            if first.mirrored(learned=True)
+            else "",
         )
     )
     starts = [_start(bank, family) for bank in banks for family in bank.families]
@@ -39,7 +41,7 @@ def _start(bank: Bank, family: Family) -> str:
     head, rows = f"START_{name_of(bank, family)} = (", []
     for weights in family.start:
         entries = [f"({j}, {literal(w)})" for j, w in enumerate(weights) if w]
-        rows.append(_tuple(entries))
+        rows.append(tuple_code(entries))
         if len(rows[-1]) > LINE - 5:
             rows[-1] = "\n".join(["(", *(f"        {e}," for e in entries), "    )"])
     if len(rows) == 1 and len(head) + len(rows[0]) + 2 <= LINE:  # one row is no reason for a line of its own
@@ -58,9 +60,9 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
     lines, made = [f"# {bank.channels} filters of {taps} taps"], []
     for family in bank.families:
         name = name_of(bank, family)
-        parities = _tuple([str(p) for p in family.parities])
+        parities = tuple_code([str(p) for p in family.parities])
         basis = f"cosines({bank.size}, {parities}){'[1:]' * family.bare}"
-        start = f"weights_of(START_{name}, {len(family.chosen)})"
+        start = f"weights_of(START_{name}, {len(family.start[0])})"
         made.append(f"{start} @ {basis}")
         if learned:
             lines.append(f"basis = {basis}.to({kind})")
@@ -109,7 +111,3 @@ def fold(axes: Sequence[Axis], radius: int) -> dict[str, Any]:
         ]
     doc = "The transpose of the ghost ring: what lies beyond the boundary is added to where it came from."
     return {"name": "fold", "v": "v", "doc": doc, "lines": lines}
-
-
-def _tuple(values: list[str]) -> str:
-    return f"({values[0]},)" if len(values) == 1 else f"({', '.join(values)})"

@@ -41,7 +41,7 @@ from .layout import slices
 from .local_fourier import interval, relaxation
 from .printing import literal, torch_code
 from .schemes.multigrid import BELOW, SMOOTHERS
-from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call
+from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call, tuple_code
 
 ADJOINT = 200
 """Adjoint cycles at most."""
@@ -178,10 +178,10 @@ class _Emitter:
             "smoother": SMOOTHERS[s.smoother],
             "functions": self._functions(),
             "colours_code": _constant(
-                "COLOURS", [_tuple([_tuple(list(map(str, c))) for c in group]) for group in self.colours]
+                "COLOURS", [tuple_code([tuple_code(list(map(str, c))) for c in group]) for group in self.colours]
             ),
             "colours_used": s.smoother == "red-black" and self.form != "graph",
-            "offsets_code": _constant("OFFSETS", [_tuple(list(map(str, j))) for j in self.offsets]),
+            "offsets_code": _constant("OFFSETS", [tuple_code(list(map(str, j))) for j in self.offsets]),
             "all_kinds": self.elliptic.kinds,
             "kinds": sorted({k for k in self.elliptic.kinds if k != "mixed"}),
             "averages": bool(self.read) or s.first == "full",
@@ -213,10 +213,10 @@ class _Emitter:
             "coarsest": COARSEST,
             "ring_check": max(self.elliptic.least) > 1,
             "narrow": max(self.elliptic.least) > COARSEST // 2,
-            "least": _tuple([str(n) for n in self.elliptic.least]),
+            "least": tuple_code([str(n) for n in self.elliptic.least]),
             "physical": _constant("SPACING", [literal(h) for h in self.elliptic.physical]),
-            "semi": _tuple([_tuple(list(map(str, axes))) for axes in self.elliptic.semi]),
-            "all_axes": _tuple([str(a) for a in self.elliptic.coupled]),
+            "semi": tuple_code([tuple_code(list(map(str, axes))) for axes in self.elliptic.semi]),
+            "all_axes": tuple_code([str(a) for a in self.elliptic.coupled]),
             "extrapolation": self._extrapolation(),
             "injects": not self.elliptic.linear or s.first == "full",
             "source_lines": self._source_lines(),
@@ -354,7 +354,7 @@ class _Emitter:
 
     def _spacing_line(self) -> str:
         names = [self.scalars[h] for h in self.elliptic.spacings]
-        return f"{_tuple(names) if len(names) == 1 else ', '.join(names)} = grid.spacing"
+        return f"{tuple_code(names) if len(names) == 1 else ', '.join(names)} = grid.spacing"
 
     def _source_lines(self) -> list[str]:
         """Statements that compute b."""
@@ -623,9 +623,5 @@ def _ring(
 
 def _constant(name: str, items: list[str]) -> str:
     """A tuple as the formatter lays it out."""
-    line = f"{name} = {_tuple(items)}"
+    line = f"{name} = {tuple_code(items)}"
     return line if len(line) <= LINE else "\n".join([f"{name} = (", *(f"    {item}," for item in items), ")"])
-
-
-def _tuple(values: list[str]) -> str:
-    return f"({values[0]},)" if len(values) == 1 else f"({', '.join(values)})"

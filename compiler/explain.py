@@ -78,9 +78,9 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
     for flux in system.fluxes:
         term = flux.term
         for label in labels(system, flux):
-            derivative = f"the derivative {notation.show_operator(term.operator, axes)}" if flux.bank is None else ""
-            filters = "" if flux.bank is None else f"{flux.bank.channels} filters in place of D"
-            convolutions[label] = f"convolution: {derivative or filters}"
+            derivative = f"the derivative {notation.show_operator(term.operator, axes)}"
+            filters = f"{flux.bank.channels} filters in place of D" if flux.bank else derivative
+            convolutions[label] = f"convolution: {filters}"
         nonlinear = term.diffusivity is not None and not term.linear
         kind = "the flux Φ(s) = g·s with the diffusivity g" if nonlinear else "the flux Φ"
         shown = shown_law(flux, term.diffusivity if nonlinear else term.flux, u)

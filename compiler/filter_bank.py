@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from .bank import Bank, Family, cosines
+from .bank import Bank, Family, cosines, parity_parts
 from .bounds import radial
 from .discretise import DiscreteFlux, SemiDiscrete
 from .errors import BoundaryError, DiscretisationError, UnsupportedTermError, strict, suggest
@@ -150,8 +150,8 @@ class FilterBank:
         """
         symbol = _energy(D)
         if self.symmetric:
-            parts = [part for k in D for part in _parity_parts(k)]
-            D = np.stack([k for k in parts if abs(k).max() > _TINY * abs(D).max()])
+            parts = parity_parts(D, range(D.ndim - 1)).swapaxes(0, 1).reshape(-1, *D.shape[1:])
+            D = parts[abs(parts).max(tuple(range(1, D.ndim))) > _TINY * abs(D).max()]
         if self.channels < len(D):
             raise DiscretisationError(
                 f"FilterBank(channels={self.channels}): D has {len(D)} components"
@@ -178,7 +178,7 @@ class FilterBank:
         """The filters of the DCT on a window, lowest frequencies first."""
         order = sorted(itertools.product(*map(range, shape)), key=lambda m: (sum(m), max(m), m))
         order = order[1:] if self.zero_mean else order
-        lines = [cosines(n, 1) for n in shape]
+        lines = [cosines(n, (None,)) for n in shape]
         found = [np.ones(()) for _ in order]
         for a, line in enumerate(lines):
             found = [f[..., None] * line[m[a]] for f, m in zip(found, order, strict=True)]
@@ -201,26 +201,16 @@ class FilterBank:
             found.append(self._mixed(kernels, rng, pure=True))
         return np.concatenate(found)[:count]
 
-    def _rows(self, d: int) -> list[tuple[tuple[int | None, ...], list[int]]]:
-        """The cosines that the filters of a family are made of: all, or those of one parity per axis."""
-        orders = list(itertools.product(range(self.size), repeat=d))
-        free = range(1 if self.zero_mean else 0, len(orders))
-        if not self.symmetric:
-            return [((None,) * d, list(free))]
-        kinds = itertools.product((0, 1), repeat=d)
-        return [(kind, [i for i in free if tuple(m % 2 for m in orders[i]) == kind]) for kind in kinds]
-
     def _grouped(self, label: str, kernels: np.ndarray, axes: tuple[Axis, ...]) -> Bank:
         """The bank of these filters as weights of the cosines."""
-        weights = kernels.reshape(len(kernels), -1) @ cosines(self.size, len(axes)).T
-        weights[abs(weights) < _TINY * abs(weights).max()] = 0
-        families = []
-        for parities, chosen in self._rows(len(axes)):
-            members = [w for w in weights if np.linalg.norm(w[chosen]) > 0.5 * np.linalg.norm(w)]
-            if members:
-                start = tuple(tuple(float(v) for v in w[chosen]) for w in members)
-                name = "_".join(("even", "odd")[p] for p in parities if p is not None)
-                families.append(Family(name, parities, self.zero_mean and 1 not in parities, tuple(chosen), start))
+        taps, families = kernels.reshape(len(kernels), -1), []
+        for parities in itertools.product((0, 1) if self.symmetric else (None,), repeat=len(axes)):
+            bare = self.zero_mean and 1 not in parities
+            weights = taps @ cosines(self.size, parities)[bare:].T
+            weights[abs(weights) < _TINY * abs(taps).max()] = 0
+            members = weights[np.linalg.norm(weights, axis=1) > 0.5 * np.linalg.norm(taps, axis=1)]
+            if len(members):
+                families.append(Family(parities, bare, tuple(tuple(map(float, w)) for w in members)))
         return Bank(label, self.size, axes, tuple(families), self.symmetric, self.joint, self.own_fluxes)
 
 
@@ -255,11 +245,3 @@ def _energy(kernels: np.ndarray) -> np.ndarray:
     d = kernels.ndim - 1
     total: np.ndarray = (abs(np.fft.fftn(kernels, s=(64,) * d, axes=range(1, d + 1))) ** 2).sum(0)
     return total
-
-
-def _parity_parts(k: np.ndarray) -> list[np.ndarray]:
-    """The parts that are even or odd along each axis."""
-    parts = [k]
-    for a in range(k.ndim):
-        parts = [(p + sign * np.flip(p, a)) / 2 for p in parts for sign in (1, -1)]
-    return parts

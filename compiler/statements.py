@@ -282,20 +282,17 @@ class Body:
         if isinstance(op, FilterBank):
             reach = ((-2 * op.bank.radius, 2 * op.bank.radius),) * d
             ringed = v + slices(have, reach, (0,) * d)
-            return [
-                f"{target} = {line}" if not i else line
-                for i, line in enumerate(call(f"nn.functional.conv{d}d", [ringed, name], width - len(target) - 3))
-            ]
+            first, *more = call(f"nn.functional.conv{d}d", [ringed, name], width - len(target) - 3)
+            return [f"{target} = {first}", *more]
         assert not any(end for ends in have for end in ends), "filters are transposed on the nodes"
         inner = call(f"nn.functional.conv_transpose{d}d", [v, name], width)
         return [f"{target} = self.fold({inner[0]})"]
 
     def _math(self, op: Any, arguments: list[str]) -> str:
-        if isinstance(op, (FilterBank, AdjointFilterBank)):
-            filters = f"{op.bank.channels} filters"
-            what = f"K {arguments[0]}" if isinstance(op, FilterBank) else f"K* {arguments[0]}"
-            what = what.replace("K", op.bank.label, 1)
-            return f"{what}, {filters}" if isinstance(op, FilterBank) else f"{what}, the exact transpose"
+        if isinstance(op, FilterBank):
+            return f"{op.bank.label} {arguments[0]}, {op.bank.channels} filters"
+        if isinstance(op, AdjointFilterBank):
+            return f"{op.bank.label}* {arguments[0]}, the exact transpose"
         if isinstance(op, ChannelSum):
             return f"Σ_c {arguments[0]}"
         if isinstance(op, (Stencil, AdjointStencil)):
@@ -442,6 +439,11 @@ def call(function: str, arguments: Sequence[str], width: int) -> list[str]:
     if len(joined) + 4 <= width:
         return [f"{function}(", f"    {joined}", ")"]
     return [f"{function}(", *(f"    {a}," for a in arguments), ")"]
+
+
+def tuple_code(values: Sequence[Any]) -> str:
+    """A tuple as Python source; its entries are code, or numbers."""
+    return f"({', '.join(map(str, values))}{',' * (len(values) == 1)})"
 
 
 def one_fraction(e: sp.Expr) -> sp.Expr:

@@ -140,9 +140,10 @@ def page(rows: list[Row]) -> str:
 
 NOTES = """
 Every network has 8 steps of 32 even or odd filters of 7 × 7 taps, a data term and a flux of four terms for every
-channel, and was trained by `loom.fit` with patches of 48² in batches of 4, one seed and one learning rate (0.02,
-chosen in runs of 200 steps). Multiplications count the two convolutions of every step, and not the fluxes. The table
-says how far each run came; arms that are missing were not run.
+channel, and was trained by `loom.fit` with patches of 48² in batches of 4, one seed and one learning rate (0.02; in
+runs of 200 steps of a smaller network 0.01 and 0.03 did alike, and 0.003 worse). Multiplications count the two
+convolutions of every step, and not the fluxes. The table says how far each run came; arms that are missing were not
+run.
 
 Trained weights of a row on BSD400 come with the package: `loom.pretrained("denoiser-norm-stable-25")`, and
 `pdeloom evaluate denoiser-norm-stable-25 --data FOLDER` tests them on a folder of images.

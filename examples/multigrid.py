@@ -51,6 +51,7 @@ def grids() -> list[str]:
         ("FSI, V(2,2), Dirichlet", WALL, {"smoother": "fsi"}),
         ("red–black, V(2,2), no flux, one node more", loom.NoFlux(), {}),
         ("red–black, V(2,2), no flux, as it stands", loom.NoFlux(), {}),
+        ("red–black, V(2,2), no flux, one node more, R A P", loom.NoFlux(), {"coarse": "galerkin"}),
     ):
         cells = []
         for k in range(5, 11):

@@ -88,8 +88,11 @@ def evaluate(
     from .spec import read_spec
 
     folder = Path(run)
-    saved = load(folder) if folder.exists() else pretrained(run)
-    options = read_spec((folder if folder.exists() else PRETRAINED / run) / "spec.toml").train
+    if not folder.exists():
+        saved, folder = pretrained(run), PRETRAINED / run
+    else:
+        saved = load(folder)
+    options = read_spec(folder / "spec.toml").train
     trained = options.sigma if options else 25 / 255
     strength = sigma / 255 if sigma is not None else trained if isinstance(trained, float) else sum(trained) / 2
     held_out = load_images(options.data if options else "skimage", held_out=True) if data is None else None
@@ -97,7 +100,7 @@ def evaluate(
     denoise = denoiser(module, options.observed if options else None, options.level if options else None)
     noisy, denoised = score(lambda u: u, images, strength), score(lambda u: denoise(u, strength), images, strength)
     _table(
-        f"{len(images)} held-out images, σ = {strength * 255:g}/255",
+        f"{len(images)} {'held-out ' if held_out else ''}images, σ = {strength * 255:g}/255",
         ("", "PSNR dB", "SSIM", "ms/megapixel"),
         [
             ("noisy", f"{noisy.psnr:.2f}", f"{noisy.ssim:.4f}", ""),

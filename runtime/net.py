@@ -292,7 +292,7 @@ def pretrained(name: str) -> Saved:
 
     known = sorted(folder.name for folder in PRETRAINED.iterdir() if (folder / "spec.toml").exists())
     if name not in known:
-        raise CheckpointError(f"pretrained({name!r}): {suggest(str(name), known)}")
+        raise CheckpointError(f"{name!r} is no folder and no network of the package: {suggest(str(name), known)}")
     net = from_spec(read_spec(PRETRAINED / name / "spec.toml"))
     saved = Saved(net, read((PRETRAINED / name / "weights.safetensors").read_bytes()), {})
     saved.certificate = saved.module().certificate()

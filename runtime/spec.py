@@ -18,7 +18,7 @@ import tomllib
 from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -95,6 +95,9 @@ class CompileTable(_Table):
     unstable: Literal["refuse", "allow"] = "refuse"
 
 
+Positive = Annotated[float, Field(gt=0)]
+
+
 class TrainTable(_Table):
     """How to train; the keywords of `pdeloom.fit`."""
 
@@ -102,7 +105,7 @@ class TrainTable(_Table):
     steps: int = Field(1000, ge=1)
     batch: int = Field(16, ge=1)
     patch: int = Field(64, ge=4)
-    sigma: float | list[float] = 25 / 255
+    sigma: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = 25 / 255
     rate: float = Field(0.05, gt=0)
     seed: int = Field(0, ge=0)
     out: str = "out/train"

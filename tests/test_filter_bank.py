@@ -17,7 +17,6 @@ from pdeloom.compiler.bank import cosines
 from pdeloom.compiler.errors import (
     BoundaryError,
     DiscretisationError,
-    PdeloomError,
     SchemeError,
     UnsupportedTermError,
 )
@@ -123,7 +122,8 @@ OPTIONS = {
 def test_every_kind_of_bank_is_the_reference(options, boundary):
     x, y = loom.coordinates("x y")
     boundary = {x: NO_FLUX, y: PERIODIC} if boundary == "mixed" else boundary
-    net = network(equation("isotropic", boundary=boundary), **OPTIONS[options], grid=loom.Grid((1.0, 0.5)))
+    plain = {k: v for k, v in OPTIONS[options].items() if k != "own_fluxes"}
+    net = network(equation("isotropic", boundary=boundary), **plain, grid=loom.Grid((1.0, 0.5)))
     u = state()
     found = net.module(dtype=torch.float64)(u)
     assert (found - torch.from_numpy(net.reference(u.numpy()))).abs().max() < 1e-13
@@ -460,6 +460,11 @@ def test_what_filters_cannot_serve():
         )
 
 
+def test_fluxes_of_their_own_have_to_be_trained():
+    with pytest.raises(SchemeError, match="nothing of their own"):
+        network(equation(), trainable=["stencil"], own_fluxes=True)
+
+
 def test_numbers_of_numpy_are_numbers():
     assert loom.FilterBank(np.int64(4), np.int32(3)) == loom.FilterBank(4, 3)
 
@@ -472,6 +477,5 @@ def test_too_small_grids_are_refused():
 
 def test_cosines_are_orthonormal():
     for size, d in ((3, 1), (5, 2), (3, 3)):
-        basis = cosines(size, d)
+        basis = cosines(size, (None,) * d)
         assert abs(basis @ basis.T - np.eye(size**d)).max() < 1e-14
-    assert issubclass(DiscretisationError, PdeloomError)

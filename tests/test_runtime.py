@@ -377,8 +377,15 @@ def test_greedy_training_goes_layer_by_layer(scheme, tmp_path):
         assert module.steps == type(module).steps and len(module.certificate()["tau"]) == scheme.layers
 
 
-def test_clipping_and_patience(tmp_path):
-    """Gradients clipped to nothing move nothing but what Adam makes of them; a run that gets no better stops."""
+def test_clipped_gradients_train_otherwise(tmp_path):
+    plain, clipped, loose = (
+        weights(loom.fit(denoiser().module(), images(), out=tmp_path / str(clip), clip=clip, **SMALL).module)
+        for clip in (None, 1e-3, 1e9)
+    )
+    assert same(plain, loose) and not same(plain, clipped)
+
+
+def test_a_run_that_gets_no_better_stops(tmp_path):
     module = denoiser().module()
     stalled = loom.fit(
         module, images(), out=tmp_path, patience=2, rate=1e-9, **{**SMALL, "steps": 4000, "save_every": 1}
