@@ -105,7 +105,7 @@ def compile_pde(
     for flux in system.fluxes:
         if flux.bank is not None and flux.bank.own_fluxes and not channelled(flux, training.parameters):
             raise SchemeError(
-                f"FilterBank(own_fluxes=True): no parameter of the flux of {flux.bank.label} is trained, so that channels "
+                f"FilterBank(own_fluxes=True): no parameter of the flux of {flux.bank.label} is trained, and channels "
                 f"have nothing of their own; name it in trainable, or leave own_fluxes out"
             )
     report = analyse(system, scheme, training.parameters, training.stencils, guarantee, allow=unstable == "allow")

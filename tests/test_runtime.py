@@ -515,6 +515,8 @@ def test_pretrained_networks_denoise_and_keep_their_proof():
 
 def test_the_denoising_example_keeps_its_results(tmp_path, monkeypatch):
     example = zoo.example("denoising")
+    kept = [example.Row(**row) for row in json.loads(example.RESULTS.read_text(encoding="utf-8"))]
+    assert example.page(kept) == (ROOT / "docs" / "denoising.md").read_text(encoding="utf-8")
     network = example.network
     monkeypatch.setattr(example, "network", lambda arm: network(arm, 4, 3, 1, 2))
     monkeypatch.setattr(example, "RESULTS", tmp_path / "results.json")
