@@ -21,7 +21,7 @@ from . import emit_bank, notation
 from .bank import Bank
 from .bounds import channelled, labels, norm_symbol, own_stencils, shown_law
 from .discretise import TAU, SemiDiscrete
-from .errors import SchemeError
+from .errors import DeclarationError, SchemeError
 from .fields import Parameter
 from .grid import Axis, Parity, Walls
 from .implicit import Plan
@@ -96,7 +96,10 @@ class _Emitter:
         self.moving = self.training.tau or (self.rho_moves and bounded)
         """Is τ a function of weights?"""
         self.scalars: dict[sp.Symbol, str] = {TAU: "tau"}
-        fields = {str(self.problem.unknown.func), *(str(f.func) for f in self.problem.data)}
+        data = {str(f.func) for f in self.problem.data}
+        if taken := sorted(data & self.reserved):  # they are keywords of forward, and cannot be called otherwise
+            raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
+        fields = {str(self.problem.unknown.func), *data}
         for symbol in [*self.problem.parameters, *self._own_symbols()]:
             name = symbol.name
             while name in self.reserved | fields or name in self.scalars.values():

@@ -328,6 +328,11 @@ def test_awkward_names_do_not_collide():
         net = loom.compile(pde, scheme=loom.ForwardEuler(2), trainable=[p])
         out, expected = run(net, (1, 1, 6, 7))
         assert abs(out - expected).max() < 1e-12, name
+    for name in ("k", "w", "low", "bound"):  # a keyword of forward keeps its name, or is refused
+        a = loom.data(name, zoo.x, zoo.y)
+        pde = loom.PDE(Eq(loom.dt(zoo.U), loom.laplacian(zoo.U) + a - zoo.U), boundary=loom.NoFlux())
+        with pytest.raises(loom.DeclarationError, match="rename it"):
+            loom.compile(pde, scheme=loom.ForwardEuler(2))
     for name in ("tau", "stencil", "self", "torch", "exp", "lambda", "λ", "_x", "t"):
         with pytest.raises(loom.DeclarationError):
             loom.parameter(name, 0.3)
