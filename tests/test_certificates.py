@@ -269,7 +269,7 @@ def test_reactions_have_bounds_of_their_own():
     assert allen_cahn["energy decrease"].bound == pytest.approx(1 / 4)
     growing = compiled(Eq(loom.dt(V), loom.laplacian(V) + V), FE(1, tau=0.1)).stability
     assert growing["norm decrease"].status == R and growing["maximum principle"].status != P
-    weight = loom.data("w", zoo.x, zoo.y, bounds=(0, 3))
+    weight = loom.data("weight", zoo.x, zoo.y, bounds=(0, 3))
     net = compiled(restoring("heat 2d", weight), FE(1, tau=0.1))
     assert net.stability["norm decrease"].status == Q and "varies in space" in str(
         net.stability["norm decrease"].witness
