@@ -252,13 +252,14 @@ class _Analysis:
             results = tuple(self._judge(notion, tau) for notion in NORMS)
         operator = Operator(self._ends(self.bounds.frozen), self._ends(self.bounds.slopes), self.system.asymmetry)
         kept = {r.notion: self.claim(r.notion) for r in results if r.status == "proved" or r.notion == governing}
-        report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept, self._norms(kept))
+        report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept, self._norms(kept, relaxation))
         self._refuse(report, allow)
         return report
 
-    def _norms(self, claims: Mapping[str, Claim]) -> dict[sp.Symbol, tuple[Bank, sp.Expr]]:
-        """The norms of filters that what is proved reads."""
-        read = set().union(*(c.rate.free_symbols for c in claims.values() if c.rate is not None))
+    def _norms(self, claims: Mapping[str, Claim], relaxation: sp.Expr | None) -> dict[sp.Symbol, tuple[Bank, sp.Expr]]:
+        """The norms of filters that what is proved reads, or the relaxation."""
+        rates = [relaxation, *(c.rate for c in claims.values())]
+        read = set().union(*(e.free_symbols for e in rates if e is not None))
         return {s: found for s, found in self.bounds.weighted.items() if s in read}
 
     def _governing(self) -> str:

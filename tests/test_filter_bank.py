@@ -105,6 +105,13 @@ def test_trained_filters_in_cycles_recurrences_and_solves(scheme, shared):
     assert module.certificate()["status"] == net.stability[net.stability.governing].status
 
 
+def test_a_relaxation_follows_trained_filters_beside_a_reaction():
+    net = network(equation(reaction=True), loom.DuFortFrankel(3, tau=0.2), ["stencil"], 4, 3, symmetric=True)
+    u, f = state(scale=0.2), state(seed=1, scale=0.2)
+    expected = torch.from_numpy(net.reference(u.numpy(), f=f.numpy()))
+    torch.testing.assert_close(net.module(dtype=torch.float64)(u, f=f), expected, rtol=0, atol=1e-12)
+
+
 OPTIONS = {
     "derivatives": {},
     "symmetric": {"symmetric": True},

@@ -325,6 +325,19 @@ def test_functions_of_a_traced_network_solve_their_equation_too():
     assert float(module.residual) < 1e-7
 
 
+def test_ensembles_of_weights_share_one_input():
+    net = network("perona-malik 2d", tau=0.05, method="fixed-point", tol=1e-8, trainable=["tau"])
+    modules = [net.module(torch.float64) for _ in range(2)]
+    with torch.no_grad():
+        modules[1].log_tau += 0.3
+    u, _ = zoo.sample(net)
+    weights = {"log_tau": torch.stack([m.log_tau.detach() for m in modules])}
+    with torch.no_grad():
+        both = torch.vmap(lambda w: torch.func.functional_call(modules[0], w, (u,)))(weights)
+        for each, module in zip(both, modules, strict=True):
+            torch.testing.assert_close(each, module(u), rtol=1e-6, atol=1e-6)
+
+
 # --- what a fresh pair of eyes found ------------------------------------------------------------------------------
 
 

@@ -326,7 +326,8 @@ class Poisson2d(nn.Module):
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
         grids = self.pyramid(u)
         b = f.expand_as(u)
-        traced = torch.compiler.is_compiling() or _is_wrapped(u) or _is_wrapped(b)
+        given = (u, b, *self.parameters())
+        traced = torch.compiler.is_compiling() or any(map(_is_wrapped, given))
         v, residuals = self.run(grids, u, b, history, traced)
         return (v, residuals) if history else v
 
