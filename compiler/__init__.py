@@ -155,7 +155,7 @@ def _compile_steady(
 def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> nx.DiGraph:
     """One step of the scheme, run on graph values."""
     builder = Builder(system.axes, secants)
-    name = str(system.problem.unknown.func)
+    name = system.problem.state
     old = [system.state(builder, name + "_old" * i) for i in range(scheme.memory + 1)]
     own = {n: sp.Symbol(n, positive=True) for n in scheme.own}
     f: Any = system.right_hand_side(builder)

@@ -95,7 +95,7 @@ class Bounds:
     @property
     def at_rest(self) -> bool:
         """Is there no reaction?"""
-        return bool(self.system.problem.pointwise == 0)
+        return self.system.problem.at_rest
 
     @cached_property
     def uniform(self) -> bool:
@@ -152,33 +152,36 @@ class Bounds:
         """ρ = Σ κ L ‖K‖² with L from the range of g, or of Φ' for the Jacobian."""
         what = "Φ'" if slopes else "g"
         assumptions: list[str] = []
-        groups: dict[sp.Expr, list[Stencil]] = {}
-        rate, is_exact = sp.S.Zero, True
-        low, growth = math.inf, 0.0
+        groups: list[dict[sp.Expr, list[Stencil]]] = [{} for _ in range(self.system.width)]
+        rates, is_exact = [sp.S.Zero for _ in groups], True
+        low, growth = math.inf, [0.0 for _ in groups]
         for flux in self.system.fluxes:
+            i = flux.term.component
             strength, lowest, text, why_not = self._strength(flux, slopes)
             low = min(low, lowest)
             if strength is None:
                 return Bound(None, low, why_not=why_not)
             assumptions.append(text)
             if flux.bank is None:
-                groups.setdefault(strength, []).extend(flux.own)
+                groups[i].setdefault(strength, []).extend(flux.own)
             else:
                 kappa = flux.term.kappa.xreplace(self.fixed)
                 own = strength / kappa if strength.free_symbols & channelled(flux, self.trainable) else sp.S.One
                 norm = self._bank_norm(flux.bank, own, slopes)
-                rate, is_exact = rate + strength / own * norm, False
+                rates[i], is_exact = rates[i] + strength / own * norm, False
             if lowest < 0:
-                growth -= lowest * self.at_initial(flux.term.kappa * self._size(flux))
-        for strength, members in groups.items():
-            norm, sharp = self._joint_norm(members)
-            rate, is_exact = rate + strength * norm, is_exact and sharp
+                growth[i] -= lowest * self.at_initial(flux.term.kappa * self._size(flux))
+        for i, group in enumerate(groups):
+            for strength, members in group.items():
+                norm, sharp = self._joint_norm(members)
+                rates[i], is_exact = rates[i] + strength * norm, is_exact and sharp
+        rate = sp.Max(*rates)  # the fields of a system are blocks of A(u)
         if not is_exact and not rate.free_symbols:
             rate = sp.Float(math.nextafter(float(rate), math.inf), 17)
         if self.system.fluxes:
             assumptions.append("‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size")
         why_not = f"{what} takes the negative value {low:.6g}" if low < 0 else ""
-        return Bound(rate, min(low, 0.0) if low < 0 else 0.0, tuple(dict.fromkeys(assumptions)), why_not, growth)
+        return Bound(rate, min(low, 0.0) if low < 0 else 0.0, tuple(dict.fromkeys(assumptions)), why_not, max(growth))
 
     def _strength(self, flux: DiscreteFlux, slopes: bool) -> tuple[sp.Expr | None, float, str, str]:
         """κ·sup of g or Φ', its infimum, the hypothesis in words, and why there is none."""
@@ -215,12 +218,16 @@ class Bounds:
                 if not slopes and Phi.xreplace({s: sp.S.Zero}) != 0:
                     return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
                 return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
-            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {_shown(flux)}", ""
+            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {shown_law(self.system, flux)}", ""
         g, others, weights = radial(term.diffusivity, [slot for slot, _ in term.slots], s)
         if slopes and set(weights) - {1}:
-            return [], "", f"the norm in {_shown(flux)} weighs its components, whose Jacobian is not covered yet"
+            return (
+                [],
+                "",
+                f"the norm in {shown_law(self.system, flux)} weighs its components, whose Jacobian is not covered yet",
+            )
         if g is None:
-            why_not = f"the diffusivity {_shown(flux)} is not a function of one norm times data"
+            why_not = f"the diffusivity {shown_law(self.system, flux)} is not a function of one norm times data"
             bare = term.flux.atoms(Data) and not term.flux.atoms(Unknown)
             return [], "", why_not + ", or reads data without positive bounds" * bool(bare)
         ranges = [self._range(g, s)]
@@ -231,7 +238,7 @@ class Bounds:
             if declared is None:
                 return [], "", why_not
             ranges.append(declared)
-        return ranges, f"g = {_shown(flux)}", ""
+        return ranges, f"g = {shown_law(self.system, flux)}", ""
 
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
         """The range for every value of what is trained, and of the data that e reads."""
@@ -282,7 +289,7 @@ class Bounds:
     # --- the diagonal -------------------------------------------------------------------------------------
 
     def _diagonal(self) -> Bound:
-        total, assumptions = sp.S.Zero, []
+        totals, assumptions = [sp.S.Zero for _ in range(self.system.width)], []
         if self.learned or self.system.banks:
             return Bound(None, why_not="learned stencils and filters are not bounded entry by entry")
         for flux in self.system.fluxes:
@@ -297,19 +304,45 @@ class Bounds:
             wall = axis.sides is not None and any(side.plane == "face" and side.parity < 0 for side in axis.sides)
             if wall:
                 assumptions.append(f"at least two cells along {axis.name}")
-            total += strength * weight**2 * (3 if wall else 2)
+            totals[flux.term.component] += strength * weight**2 * (3 if wall else 2)
             assumptions.append(text)
-        return Bound(total, assumptions=tuple(dict.fromkeys(assumptions)))
+        return Bound(sp.Max(*totals), assumptions=tuple(dict.fromkeys(assumptions)))
 
     # --- the reaction -------------------------------------------------------------------------------------
 
     def _reaction(self) -> Reaction:
-        s = sp.Symbol("s", real=True)
-        r = sp.expand(self.system.problem.pointwise.xreplace({self.system.problem.unknown: s}))
-        if r == 0:
+        """That of every field; in a system they are known where none reads the field of another equation."""
+        problem = self.system.problem
+        found = [self._reaction_of(u, r) for u, r in zip(problem.unknowns, problem.reactions, strict=True)]
+        first, *others = found
+        if not others:
+            return first
+        if reason := next((r.why_not for r in found if r.why_not), ""):
+            return replace(_unknown(reason), growth=max(r.growth for r in found))
+        moving = [r for r, e in zip(found, problem.reactions, strict=True) if e != 0]
+        if len({r.interval for r in moving}) > 1:
+            return _unknown("the intervals that the fields cannot leave differ")
+        return Reaction(
+            sp.Max(*(r.steepest for r in found)),
+            max(r.growth for r in found),
+            None if any(r.absorbing is None for r in found) else sp.Max(*(r.absorbing for r in found)),
+            all(r.affine for r in found),
+            any(r.source for r in found),
+            all(r.uniform for r in found) and len({r.steepest for r in found}) == 1,
+            moving[0].interval if moving else None,
+            tuple(text for r in found for text in r.assumptions),
+        )
+
+    def _reaction_of(self, u: sp.Expr, e: sp.Expr) -> Reaction:
+        """r(u) of one field."""
+        if e == 0:
             return Reaction()
+        s = sp.Symbol("s", real=True)
+        r = sp.expand(e.xreplace({u: s}))
+        shown = f"r = {notation.show(e)}"
+        if r.atoms(Unknown):
+            return _unknown(f"the reaction {shown} reads another field")
         slope = sp.expand(sp.diff(r, s))
-        shown = f"r = {notation.show(self.system.problem.pointwise)}"
         if s not in slope.free_symbols:
             return self._affine(-slope, sp.expand(r - slope * s) != 0, shown)
         if slope.atoms(Data) or slope.free_symbols & self.trainable:
@@ -417,19 +450,16 @@ def _learned_norm(K: Stencil) -> sp.Expr:
     return sp.Add(*(sp.Abs(o.weight) * o.l1 for o in K.orbits())) ** 2
 
 
-def _shown(flux: DiscreteFlux) -> str:
-    """g as the header writes it."""
+def shown_law(system: SemiDiscrete, flux: DiscreteFlux, e: sp.Expr | None = None) -> str:
+    """Φ or g of a flux term, by default g, with what it reads in place of its slots: derivatives, or the values of
+    filters."""
     term = flux.term
-    return shown_law(flux, term.flux if term.diffusivity is None else term.diffusivity, "u")
-
-
-def shown_law(flux: DiscreteFlux, e: sp.Expr, u: str) -> str:
-    """Φ or g of a flux term, with what it reads in place of its slots: derivatives, or the values of filters."""
-    term = flux.term
+    e = e or (term.flux if term.diffusivity is None else term.diffusivity)
     if flux.bank is not None:
+        u = system.problem.state
         name = f"‖{flux.bank.label} {u}‖" if flux.joint else f"({flux.bank.label} {u})_c"
         return notation.show(e.xreplace({term.slots[0][0]: sp.Symbol(name)}))
-    return notation.show_term(e, term.slots, tuple(axis.name for axis in flux.own[0].axes), u)
+    return notation.show_term(e, term, system.problem)
 
 
 def radial(

@@ -38,11 +38,11 @@ from .errors import (
     strict,
     suggest,
 )
-from .fields import Data
+from .fields import Data, Unknown
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of
 from .notation import show_operator
-from .problem import FluxTerm, Operator, Problem
+from .problem import FIELDS, FluxTerm, Operator, Problem
 from .stencil import Stencil
 
 TAU = sp.Symbol("tau", positive=True)
@@ -274,9 +274,15 @@ class RightHandSide:
 
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
-        names: dict[sp.Expr, str] = {**self.data, system.problem.unknown: at.name}
+        names: dict[sp.Expr, str] = {**self.data, **system.components(builder, at)}
+        rates = [self._rate(i, u, at, names) for i in range(system.width)]
+        return rates[0] if len(rates) == 1 else builder.value(ops.Stack(), *(r.name for r in rates), hint="rate")
+
+    def _rate(self, i: int, u: Value, at: Value, names: dict[sp.Expr, str]) -> Value:
+        """The i-th equation."""
+        system, builder = self.system, self.builder
         terms = []
-        for flux in self.fluxes:
+        for flux in (flux for flux in self.fluxes if flux.term.component == i):
             for v in system._divergences(builder, flux, u, at, names):
                 if flux.term.weight != 1:
                     s = sp.Symbol("s", real=True)
@@ -284,13 +290,20 @@ class RightHandSide:
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
-        reaction = system.problem.pointwise / self.parts
+        reaction, hint = system.problem.reactions[i] / self.parts, "reaction"
+        if system.width > 1:
+            hint = f"reaction_{system.problem.unknowns[i].func}"
         if reaction != 0:
-            terms.append(Value(builder, system._pointwise(builder, reaction, names, {}, "reaction")))
-        total: Value = terms[0] if terms else 0 * u
-        for term in terms[1:]:
-            total = total + term
-        return total
+            terms.append(Value(builder, system._pointwise(builder, reaction, names, {}, hint)))
+        if not terms:
+            return 0 * system.component(builder, u, i)
+        if system.width == 1:
+            total: Value = terms[0]
+            for term in terms[1:]:
+                total = total + term
+            return total
+        sums = ops.Combination((sp.S.One,) * len(terms))
+        return builder.value(sums, *(t.name for t in terms), hint=f"rate_{system.problem.unknowns[i].func}")
 
 
 @dataclass(frozen=True)
@@ -311,27 +324,38 @@ class SemiDiscrete:
         return tuple(flux.bank for flux in self.fluxes if flux.bank is not None)
 
     @property
+    def width(self) -> int:
+        """The number of fields, the channels of a state."""
+        return len(self.problem.unknowns)
+
+    @property
     def linear(self) -> bool:
         """Is f linear in u?"""
-        return self.problem.pointwise == 0 and all(flux.term.linear for flux in self.fluxes)
+        return self.problem.at_rest and all(flux.term.linear for flux in self.fluxes)
 
     @property
     def asymmetry(self) -> str:
         """Why the Jacobian of f is not symmetric; empty if it is."""
         if self.transports:
             return "transport is skew"
+        for (u, r), (v, q) in itertools.combinations(
+            zip(self.problem.unknowns, self.problem.reactions, strict=True), 2
+        ):
+            if sp.simplify(sp.diff(r, v) - sp.diff(q, u)) != 0:
+                return f"the reactions of {u.func} and {v.func} are not the gradient of one energy"
         for flux in self.fluxes:
             term, g = flux.term, flux.term.diffusivity
             if flux.local or g is None:
                 continue
-            if g.has(type(self.problem.unknown)):
-                return f"the diffusivity {g} reads {self.problem.unknown.func}"
+            if fields := g.atoms(Unknown):
+                return f"the diffusivity {g} reads {min(str(f.func) for f in fields)}"
             own = term.slots[term.own][0]
-            for s, operator in term.slots:
+            for (s, operator), i in zip(term.slots, term.fields, strict=True):
                 if s == own or s not in g.free_symbols:
                     continue
                 partner = any(
                     other.term.operator == operator
+                    and other.term.component == i
                     and other.term.kappa == term.kappa
                     and dict(other.term.slots).get(s) is not None
                     for other in self.fluxes
@@ -370,8 +394,20 @@ class SemiDiscrete:
         return replace(self, axes=tuple(axis.homogeneous for axis in self.axes))
 
     def state(self, builder: Builder, name: str | None = None) -> Value:
-        name = name or str(self.problem.unknown.func)
+        name = name or self.problem.state
         return builder.value(ops.Input(name, "state", self.parity, self.walls), hint=name)
+
+    def component(self, builder: Builder, u: Value, i: int) -> Value:
+        """The i-th field of a state: itself where there is but one."""
+        if self.width == 1:
+            return u
+        name = str(self.problem.unknowns[i].func)
+        hint = u.name.replace(FIELDS, name, 1) if FIELDS in u.name else f"{u.name}_{name}"
+        return builder.value(ops.Component(i, name), u.name, hint=hint)
+
+    def components(self, builder: Builder, u: Value) -> dict[sp.Expr, str]:
+        """The fields of a state by what they stand for in expressions."""
+        return {f: self.component(builder, u, i).name for i, f in enumerate(self.problem.unknowns)}
 
     def right_hand_side(self, builder: Builder) -> RightHandSide:
         """f as a function on graph values; data fields become inputs once."""
@@ -397,10 +433,11 @@ class SemiDiscrete:
         term = flux.term
         own, operator = term.slots[term.own]
 
+        field = "" if self.width == 1 else f"{self.problem.unknowns[term.component].func}_"
         values = self.differences(builder, u, flux, [term.own])[own]
         if flux.local:
             (s_value,) = values
-            hint = f"flux_{self._subscript(operator)}"
+            hint = f"flux_{field}{self._subscript(operator)}"
             if term.flux == own:
                 fluxes = [s_value]
             elif at is u:
@@ -415,12 +452,12 @@ class SemiDiscrete:
             for i, (K, s_value) in enumerate(zip(flux.own, values, strict=True)):
                 mean = self._average(builder, g, K.target, back=True)
                 product = ops.Flux(sp.Symbol("g") * sp.Symbol("s"), (sp.Symbol("g"), sp.Symbol("s")), "g·s")
-                fluxes.append(builder.add(product, mean, s_value, hint=f"flux_{self._subscript(operator, i)}"))
+                fluxes.append(builder.add(product, mean, s_value, hint=f"flux_{field}{self._subscript(operator, i)}"))
         return [
             builder.value(
                 ops.AdjointStencil(part, f"K_{self._subscript(operator, i)}", self.parity),
                 v,
-                hint=f"div_{self._subscript(operator, i)}",
+                hint=f"div_{field}{self._subscript(operator, i)}",
             )
             for i, (K, v) in enumerate(zip(flux.own, fluxes, strict=True))
             for part in K.parts.values()  # parts of different parity continue the flux differently
@@ -468,9 +505,10 @@ class SemiDiscrete:
         found = {}
         for i in range(len(flux.term.slots)) if chosen is None else chosen:
             s, operator = flux.term.slots[i]
+            v = self.component(builder, u, flux.term.fields[i])
             names = [self._subscript(operator, j) for j in range(len(flux.stencils[i]))]
             found[s] = [
-                builder.add(ops.Stencil(K, f"K_{name}", self.parity, self.walls), u.name, hint="{0}_" + name)
+                builder.add(ops.Stencil(K, f"K_{name}", self.parity, self.walls), v.name, hint="{0}_" + name)
                 for K, name in zip(flux.stencils[i], names, strict=True)
             ]
         return found
@@ -534,7 +572,7 @@ class SemiDiscrete:
     ) -> str:
         """A Flux op for e, whose fields and data are read from the nodes."""
         arguments = dict(slots)
-        for f in sorted(e.atoms(type(self.problem.unknown), Data), key=str):
+        for f in sorted(e.atoms(Unknown, Data), key=str):
             symbol = sp.Symbol(str(f.func), real=True)
             e, arguments[symbol] = e.xreplace({f: symbol}), names[f]
         used = {s: n for s, n in arguments.items() if s in e.free_symbols}
@@ -546,7 +584,7 @@ class SemiDiscrete:
         if e.is_Symbol and e in used:
             return str(used[e])
         if not used:  # constant: a value all the same, so that it has a place
-            used = {sp.Symbol("u"): names[self.problem.unknown]}
+            used = {sp.Symbol("u"): names[self.problem.unknowns[0]]}
         return builder.add(ops.Flux(e, tuple(used), hint), *used.values(), hint=hint)
 
     def _subscript(self, operator: Operator, i: int = 0) -> str:

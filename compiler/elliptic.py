@@ -175,7 +175,7 @@ class Elliptic:
         return _optimised(builder, linearise(builder, A.name, u.name, w.name, secant))
 
     def _operator(self, builder: Builder, u: Any, system: SemiDiscrete) -> Any:
-        problem = replace(self.problem, pointwise=self.reaction)
+        problem = replace(self.problem, reactions=(self.reaction,))
         system = replace(system, problem=problem)
         f = RightHandSide(system, builder, system.right_hand_side(builder).data, system.fluxes, (), 1)
         return -f(u)

@@ -99,7 +99,7 @@ class _Emitter:
         data = {str(f.func) for f in self.problem.data}
         if taken := sorted(data & self.reserved):  # they are keywords of forward, and cannot be called otherwise
             raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
-        fields = {str(self.problem.unknown.func), *data}
+        fields = {*(str(u.func) for u in self.problem.unknowns), *data}
         for symbol in [*self.problem.parameters, *self._own_symbols()]:
             name = symbol.name
             while name in self.reserved | fields or name in self.scalars.values():
@@ -144,7 +144,7 @@ class _Emitter:
 
     def source(self) -> str:
         d = self.problem.dimension
-        shape = ", ".join(["B", "1", *(a.name.upper() for a in self.axes)])
+        shape = ", ".join(["B", str(self.system.width), *(a.name.upper() for a in self.axes)])
         text = (
             environment()
             .get_template("torch/module.py.j2")
@@ -163,6 +163,8 @@ class _Emitter:
                 extends=self._extends(),
                 methods=self._methods(),
                 dimension=d,
+                width=self.system.width,
+                fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
                 least=tuple_code([max(1, w) for w in self.step.layout.ring]),
                 bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
@@ -193,7 +195,7 @@ class _Emitter:
             ),
             ("space", self.system.method),
             ("scheme", f"{self._formula}, {self.scheme.layers} {self.scheme.unit}s"),
-            ("block", self._block()),
+            *(("block", block) for block in self._blocks()),
         ]
         rows += [("solver", self._solver_doc())] if self.plan else []
         for label, K in own_stencils(self.system):
@@ -218,16 +220,23 @@ class _Emitter:
         seen: set[tuple[str, str]] = set()
         return [row for row in rows if not (row in seen or seen.add(row))]  # type: ignore[func-returns-value]
 
-    def _block(self) -> str:
-        forms = [self._form(flux, K) for flux in self.system.fluxes for K in labels(self.system, flux)]
-        reaction = "" if self.problem.pointwise == 0 else f" − ({notation.show(self.problem.pointwise)})"
-        forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} u" for t in self.system.transports]
-        terms = " + ".join(dict.fromkeys(forms)) + reaction
-        return f"u − τ [{terms}]" if self.scheme.euler else f"f(u) = −[{terms}]"
+    def _blocks(self) -> list[str]:
+        """A block of the network, or f itself; one line for every field."""
+        blocks = []
+        for i, r in enumerate(self.problem.reactions):
+            u = "u" if self.system.width == 1 else str(self.problem.unknowns[i].func)
+            own = [flux for flux in self.system.fluxes if flux.term.component == i]
+            forms = [self._form(flux, K, u) for flux in own for K in labels(self.system, flux)]
+            forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} {u}" for t in self.system.transports]
+            terms = (" + ".join(dict.fromkeys(forms)) + ("" if r == 0 else f" − ({notation.show(r)})")).lstrip()
+            f = "f(u)" if self.system.width == 1 else f"f_{u}"
+            blocks.append(f"{u} − τ [{terms}]" if self.scheme.euler else f"{f} = −[{terms}]")
+        return blocks
 
-    def _form(self, flux: Any, K: str) -> str:
+    def _form(self, flux: Any, K: str, u: str) -> str:
         kappa = _factor(flux.term.kappa)
-        inner = f"{K} u" if flux.term.linear and flux.local else f"Φ({K} u)" if flux.local else f"(G(u) {K} u)"
+        G = "u" if self.system.width == 1 else "…"
+        inner = f"{K} {u}" if flux.term.linear and flux.local else f"Φ({K} {u})" if flux.local else f"(G({G}) {K} {u})"
         return f"{kappa}{K}* {inner}"
 
     def _certificate(self) -> dict[str, Any]:
@@ -655,7 +664,7 @@ class _Emitter:
         }
 
     def _what(self) -> str:
-        return self._block() if self.scheme.euler else self._formula
+        return self._blocks()[0] if self.scheme.euler and self.system.width == 1 else self._formula
 
     def _states(self, body: Body) -> list[str]:
         graph = body.graph
@@ -839,12 +848,11 @@ class _Emitter:
 
 def equation_rows(system: SemiDiscrete) -> list[tuple[str, str]]:
     """The header's rows on the equation itself, each once."""
-    unknown = str(system.problem.unknown.func)
-    rows = [("PDE", notation.show_equation(system.problem))]
+    rows = [("PDE", equation) for equation in notation.show_equations(system.problem)]
     for flux in system.fluxes:
         g = flux.term.diffusivity
         if g is not None and not flux.term.linear:
-            rows.append(("diffusivity", f"g = {shown_law(flux, g, unknown)}"))
+            rows.append(("diffusivity", f"g = {shown_law(system, flux, g)}"))
     return [*dict.fromkeys(rows), ("boundary", notation.show_boundary(system.problem))]
 
 
@@ -878,14 +886,14 @@ def tidy(text: str) -> str:
 
 def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
     """Refuse data of the wrong shape, or outside their declared bounds."""
-    lines = []
+    lines, shape = [], "u.shape[1:]" if len(problem.unknowns) == 1 else "(1, *u.shape[2:])"
     for f in problem.data:
         name = names[str(f.func)]
         lines += [
             f"if not isinstance({name}, Tensor) or not {name}.is_floating_point():",
             f'    text = "{name} has type {{}}; give a tensor of floating point numbers"',
             f'    raise ValueError(text.format(getattr({name}, "dtype", type({name}))))',
-            f"if {name}.dim() != u.dim() or {name}.shape[1:] != u.shape[1:]:",
+            f"if {name}.dim() != u.dim() or {name}.shape[1:] != {shape}:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]
         bounds = getattr(f.func, "bounds", None)

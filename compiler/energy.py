@@ -43,7 +43,7 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
     builder = Builder(system.axes)
     f = system.right_hand_side(builder)
     u = system.state(builder)
-    names = {**f.data, system.problem.unknown: u.name}
+    names = {**f.data, **system.components(builder, u)}
     total: list[tuple[sp.Expr, str]] = []
     seen = set()
     for flux in system.fluxes:
@@ -72,7 +72,8 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
                 mean = system._average(builder, a, K.target, back=True)
                 total.append((term.kappa, builder.add(square, mean, s, hint="energy")))
             continue
-        key = (term.diffusivity, term.kappa, tuple(sorted(str(o) for _, o in term.slots)))
+        read = zip(term.fields, (str(o) for _, o in term.slots), strict=True)
+        key = (term.diffusivity, term.kappa, tuple(sorted(read)))
         if key in seen:  # the fluxes of one energy share it
             continue
         seen.add(key)
@@ -85,12 +86,15 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
         if Psi is None:
             return None
         total.append((term.kappa, system._pointwise(builder, Psi / 2, names, {_q: name}, "energy")))
-    r = system.problem.pointwise
-    if r != 0:
-        V = _antiderivative(-r.xreplace({system.problem.unknown: _s}), _s)
+    if system.problem.coupled:
+        return None
+    for field, r in zip(system.problem.unknowns, system.problem.reactions, strict=True):
+        if r == 0:
+            continue
+        V = _antiderivative(-r.xreplace({field: _s}), _s)
         if V is None:
             return None
-        e = system._pointwise(builder, V.xreplace({_s: system.problem.unknown}), names, {}, "potential")
+        e = system._pointwise(builder, V.xreplace({_s: field}), names, {}, "potential")
         total.append((sp.S.One, e))
     if not total:
         return None

@@ -63,7 +63,7 @@ def _table(rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _skips(system: SemiDiscrete, scheme: Scheme) -> list[tuple[str, str]]:
-    u = str(system.problem.unknown.func)
+    u = system.problem.state
     carries = "the old state, input of the recurrence" if scheme.structure.solves else "skip connection: the term u^k"
     rows = [(u, carries)]
     rows += [(u + "_old" * i, f"long skip: the term u^{{k−{i}}}") for i in range(1, scheme.memory + 1)]
@@ -73,7 +73,7 @@ def _skips(system: SemiDiscrete, scheme: Scheme) -> list[tuple[str, str]]:
 
 
 def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
-    axes, u = tuple(axis.name for axis in system.axes), str(system.problem.unknown.func)
+    axes = tuple(axis.name for axis in system.axes)
     convolutions, activations = {}, {}
     for flux in system.fluxes:
         term = flux.term
@@ -83,7 +83,7 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
             convolutions[label] = f"convolution: {filters}"
         nonlinear = term.diffusivity is not None and not term.linear
         kind = "the flux Φ(s) = g·s with the diffusivity g" if nonlinear else "the flux Φ"
-        shown = shown_law(flux, term.diffusivity if nonlinear else term.flux, u)
+        shown = shown_law(system, flux, term.diffusivity if nonlinear else term.flux)
         activations[f"activation: {kind} = {shown}"] = "flux"
     rows = [*convolutions.items(), *((block, text) for text, block in activations.items())]
     rows += [(f"{label}*", "transposed convolution, same weights: minus the divergence") for label in convolutions]
@@ -92,6 +92,7 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
         rows.append(
             (f"T_{name}", f"convolution: transport, the centred derivative ∂{name}, times {notation.show(t.speed)}")
         )
-    if system.problem.pointwise != 0:
-        rows.append(("reaction", f"pointwise: {notation.show(system.problem.pointwise)}"))
+    for u, r in zip(system.problem.unknowns, system.problem.reactions, strict=True):
+        name = "reaction" + f"_{u.func}" * (system.width > 1)
+        rows += [(name, f"pointwise: {notation.show(r)}")] if r != 0 else []
     return rows

@@ -21,6 +21,7 @@ from .ops import (
     AdjointStencil,
     ChannelSum,
     Combination,
+    Component,
     Context,
     FilterBank,
     Flux,
@@ -28,6 +29,7 @@ from .ops import (
     Input,
     Op,
     Solve,
+    Stack,
     Stencil,
 )
 from .solve import Solver
@@ -133,8 +135,11 @@ def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> 
             continue
         if isinstance(op, (Stencil, Ghost)):  # directions vanish on the walls
             tangents[name] = builder.add(replace(op, walls=()), moving[0][1], hint=node["hint"])
-        elif isinstance(op, (AdjointStencil, FilterBank, AdjointFilterBank, ChannelSum)):
+        elif isinstance(op, (AdjointStencil, FilterBank, AdjointFilterBank, ChannelSum, Component)):
             tangents[name] = builder.add(op, moving[0][1], hint=node["hint"])
+        elif isinstance(op, Stack):
+            parts = [tangents.get(a) or _zero(builder, w) for a in arguments]
+            tangents[name] = builder.add(op, *parts, hint=node["hint"])
         elif isinstance(op, Combination):
             chosen = Combination(tuple(op.coefficients[i] for i, _ in moving))
             tangents[name] = builder.add(chosen, *(t for _, t in moving), hint=f"d{node['hint']}")
@@ -143,6 +148,12 @@ def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> 
             slopes = {i: _slope(op, i, secant) for i, _ in moving}
             tangents[name] = _flux_tangent(builder, op, arguments, moving, slopes, node["hint"])
     return tangents[residual]
+
+
+def _zero(builder: Builder, w: str) -> str:
+    """The tangent of a field that stands still."""
+    first = builder.add(Component(0, "the first field"), w, hint="first")
+    return builder.add(Combination((sp.S.Zero,)), first, hint="zero")
 
 
 def _slope(op: Flux, i: int, secant: bool) -> sp.Expr:

@@ -62,6 +62,8 @@ class _Residual:
     asymmetry: str
     tau: float
     spectrum: tuple[float, float] | None
+    coupled: bool
+    """Does it couple the fields of a system at one node?"""
 
     @property
     def low(self) -> float:
@@ -77,7 +79,7 @@ class _Residual:
 
     @property
     def tridiagonal(self) -> bool:
-        return self.linear and all(axis is not None for axis in self.axes.values())
+        return self.linear and not self.coupled and all(axis is not None for axis in self.axes.values())
 
 
 def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report: Report) -> Plan | None:
@@ -100,12 +102,15 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
         asymmetry="" if seen.frozen else operator.asymmetry,
         tau=_implicit_step(scheme, seen.implicit, report),
         spectrum=operator.frozen if seen.frozen else operator.jacobian,
+        coupled=system.problem.coupled and not seen.frozen,
     )
     method = solver.method
     if method == "auto":
         linear = "thomas" if R.tridiagonal else "cg" if R.definite else "bicgstab"
         method = linear if R.linear else "newton-krylov"
     if method == "multigrid":
+        if system.width > 1:
+            raise SchemeError("solver=Multigrid(…) solves for one field, not for a system; use solver='auto'")
         if len(solves) > 1:
             raise SchemeError(
                 f"solver=Multigrid(…) solves one system per step, and {type(scheme).__name__} has {len(solves)}; use "

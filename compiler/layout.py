@@ -18,12 +18,14 @@ from .ops import (
     AdjointStencil,
     ChannelSum,
     Combination,
+    Component,
     FilterBank,
     Flux,
     Ghost,
     Input,
     Integral,
     Solve,
+    Stack,
     Stencil,
 )
 
@@ -123,7 +125,7 @@ def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [(low - 2 * op.bank.radius, high + 2 * op.bank.radius) for low, high in extent]
     if isinstance(op, (Ghost, Solve, Integral, AdjointFilterBank)):
         return [(0, 0)] * len(extent)
-    assert isinstance(op, (Flux, Combination, ChannelSum))
+    assert isinstance(op, (Flux, Combination, ChannelSum, Component, Stack))
     return list(extent)
 
 

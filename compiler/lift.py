@@ -52,32 +52,34 @@ def lifted(
     stencils: Mapping[str, list[float]],
     banks: Mapping[str, np.ndarray],
     order: int,
-) -> sp.Eq:
-    """The equation that a layer discretises: its parameters (lists where every channel has its own), trained stencils
-    and kernels of filter banks by label."""
+) -> tuple[sp.Eq, ...]:
+    """The equations that a layer discretises, one for every field: its parameters (lists where every channel has its
+    own), trained stencils and kernels of filter banks by label."""
     problem = system.problem
     numbers = {p: sp.Float(v, 15) for p, v in values.items() if not isinstance(v, list)}
     if not stencils and not banks:
-        equation = problem.pde.equations[0]
-        return sp.Eq(equation.lhs.xreplace(numbers), equation.rhs.xreplace(numbers), evaluate=False)
-    u = problem.unknown
-    right = problem.pointwise
+        equations = problem.pde.equations
+        return tuple(sp.Eq(e.lhs.xreplace(numbers), e.rhs.xreplace(numbers), evaluate=False) for e in equations)
+    rights = list(problem.reactions)
     for a, speed in problem.transport:
-        right -= speed * d(u, problem.coordinates[a])
+        rights[0] -= speed * d(problem.unknown, problem.coordinates[a])
     for flux in system.fluxes:
         if flux.bank is not None:
-            right += _filtered(system, flux, values, banks[flux.bank.label], order)
+            rights[flux.term.component] += _filtered(system, flux, values, banks[flux.bank.label], order)
             continue
-        right += sp.Add(*(_term(system, flux, i, stencils, order) for i in range(len(flux.own))))
+        terms = (_term(system, flux, i, stencils, order) for i in range(len(flux.own)))
+        rights[flux.term.component] += sp.Add(*terms)
     by_name = {p.name for p in values}
     initial = {p: sp.Float(p.value, 15) for p in problem.parameters if p.name not in by_name}
-    return sp.Eq(dt(u, problem.time_order), right.xreplace(numbers | initial), evaluate=False)
+    left = (dt(u, problem.time_order) for u in problem.unknowns)
+    pairs = zip(left, rights, strict=True)
+    return tuple(sp.Eq(moving, r.xreplace(numbers | initial), evaluate=False) for moving, r in pairs)
 
 
 def _term(system: SemiDiscrete, flux: DiscreteFlux, i: int, stencils: Mapping[str, list[float]], order: int) -> sp.Expr:
     """−κ D*Φ(D u) with the operator that the i-th stencil of the term is."""
     problem, term = system.problem, flux.term
-    u, x = problem.unknown, problem.coordinates
+    x = problem.coordinates
     values = {p.name: p.value for p in problem.parameters}
 
     def read(K: Stencil, label: str) -> Operator:
@@ -87,6 +89,7 @@ def _term(system: SemiDiscrete, flux: DiscreteFlux, i: int, stencils: Mapping[st
     slots = {}
     for k, (s, operator) in enumerate(term.slots):
         label = f"K_{system._subscript(operator)}"
+        u = problem.unknowns[term.fields[k]]
         slots[s] = _applied(own if k == term.own else read(flux.stencils[k][0], label), u, x)
     return -term.kappa * _applied(own, term.flux.xreplace(slots), x, adjoint=True)
 
@@ -100,7 +103,7 @@ def _filtered(
 ) -> sp.Expr:
     """−κ Σ_c D_c*Φ_c(D_c u), D_c the operator that the c-th filter of a bank is."""
     problem, term = system.problem, flux.term
-    u, x, (s, _) = problem.unknown, problem.coordinates, term.slots[0]
+    u, x, (s, _) = problem.unknowns[term.component], problem.coordinates, term.slots[0]
     h = [float(axis.spacing) for axis in system.axes]
     radius = kernels.shape[-1] // 2
     operators = []

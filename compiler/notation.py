@@ -10,7 +10,7 @@ from sympy.printing.str import StrPrinter
 
 from .fields import Data, Unknown
 from .grid import Spacing
-from .problem import Operator, Problem
+from .problem import FluxTerm, Operator, Problem
 
 _GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eps": "ε", "epsilon": "ε", "kappa": "κ", "lam": "λ",
@@ -70,9 +70,11 @@ def show(e: Any) -> str:
     return str(_printer.doprint(e))
 
 
-def show_term(e: sp.Expr, slots: tuple[tuple[sp.Symbol, Operator], ...], axes: tuple[str, ...], u: str) -> str:
+def show_term(e: sp.Expr, term: FluxTerm, problem: Problem) -> str:
     """An expression in the slots of a flux term, with the derivatives they stand for in their place."""
-    named = {s: sp.Symbol(f"({show_operator(operator, axes)} {u})") for s, operator in slots}
+    axes, named = tuple(map(str, problem.coordinates)), {}
+    for (s, operator), i in zip(term.slots, term.fields, strict=True):
+        named[s] = sp.Symbol(f"({show_operator(operator, axes)} {problem.unknowns[i].func})")
     return show(e.xreplace(named))
 
 
@@ -87,10 +89,9 @@ def show_operator(operator: Operator, axes: tuple[str, ...]) -> str:
     return " + ".join(parts)
 
 
-def show_equation(problem: Problem) -> str:
-    """The equation as it was declared."""
-    equation = problem.pde.equations[0]
-    return f"{show(equation.lhs)} = {show(equation.rhs)}"
+def show_equations(problem: Problem) -> list[str]:
+    """The equations as they were declared."""
+    return [f"{show(e.lhs)} = {show(e.rhs)}" for e in problem.pde.equations]
 
 
 def show_boundary(problem: Problem) -> str:

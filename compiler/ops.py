@@ -8,6 +8,8 @@
     K u          FilterBank          C filters of the nodes, a value with C channels
     K* v         AdjointFilterBank   its exact transpose
     Σ_c v_c      ChannelSum          over the channels of a value
+    u_i          Component           one field of a state with several
+    (v_1, …)     Stack               values as the channels of one
     R(v) = 0     Solve               the root of a residual: an implicit step
     u, f         Input               the state, an earlier state, a data field, the unknown of a solve
     R, P, …      Level               what a multigrid cycle is made of
@@ -199,6 +201,40 @@ class ChannelSum(Op):
 
     def text(self, names: Sequence[str]) -> str:
         return f"Σ_c {names[0]}"
+
+
+@dataclass(frozen=True)
+class Component(Op):
+    """The field of a state, (B, C, …) to (B, 1, …), that has this index and name."""
+
+    index: int
+    name: str
+    kind: ClassVar[str] = "component"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return arguments[0]
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return arguments[0][:, self.index : self.index + 1]
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{self.name} of {names[0]}"
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """Values (B, 1, …) as the channels of one."""
+
+    kind: ClassVar[str] = "stack"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return Combination((sp.S.One,) * len(arguments)).place(arguments)
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        return np.concatenate(np.broadcast_arrays(*arguments), axis=1)
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"({', '.join(names)})"
 
 
 @dataclass(frozen=True)

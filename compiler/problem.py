@@ -2,7 +2,7 @@
 
     ∂ₜᵐ u = −Σ_c κ_c D_c* Φ_c  −  Σ_a v_a ∂_a u  +  Σ r(u, data)      (flux, transport and pointwise terms)
 
-(m = 0 and 0 on the left for a steady problem),
+(m = 0 and 0 on the left for a steady problem), or a system of such equations, one for every field,
 
 where D_c = Σ_m α_m ∂^m is a linear differential operator, D_c* = Σ_m (−1)^|m| α_m ∂^m its formal adjoint, and
 Φ_c either a function of D_c u alone or g(…)·D_c u with a diffusivity g that also reads the other D's, u and
@@ -26,6 +26,12 @@ from .grid import Boundary, Periodic
 Order = tuple[int, ...]
 Operator = tuple[tuple[Order, sp.Expr], ...]
 """D as ((multi-index, coefficient), …)."""
+
+Slot = tuple[int, Operator]
+"""D of the field with this index."""
+
+FIELDS = "fields"
+"""The name of the state of a system, in which the fields are channels."""
 
 
 @dataclass(frozen=True, init=False)
@@ -67,7 +73,7 @@ class FluxTerm:
     """−κ w D*Φ with Φ = `flux`, an expression in `slots` (the values of the operators), u, data and parameters.
 
     `own` is the index of D among the slots; `diffusivity` is Φ / (D u) where that division was exact; `weight` is w, an
-    expression in data, in steady problems alone.
+    expression in data, in steady problems alone. In a system `of` says which field each slot is taken of, by its index.
     """
 
     operator: Operator
@@ -77,6 +83,17 @@ class FluxTerm:
     slots: tuple[tuple[sp.Symbol, Operator], ...]
     own: int = 0
     weight: sp.Expr = sp.S.One
+    of: tuple[int, ...] = ()
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """The index of the field that each slot is taken of."""
+        return self.of or (0,) * len(self.slots)
+
+    @property
+    def component(self) -> int:
+        """The index of the equation it stands in, whose field D u is taken of."""
+        return self.fields[self.own]
 
     @property
     def local(self) -> bool:
@@ -93,16 +110,17 @@ class FluxTerm:
 
 @dataclass(frozen=True)
 class Problem:
-    """One evolution equation in canonical form."""
+    """An equation, or a system of them, in canonical form."""
 
     pde: PDE
-    unknown: Unknown
+    unknowns: tuple[Unknown, ...]
     time_order: int
     coordinates: tuple[sp.Symbol, ...]
     fluxes: tuple[FluxTerm, ...]
     transport: tuple[tuple[int, sp.Expr], ...]
     """(axis, speed): −speed·∂u/∂axis."""
-    pointwise: sp.Expr
+    reactions: tuple[sp.Expr, ...]
+    """The pointwise terms of every equation."""
     boundary: tuple[tuple[Boundary, Boundary], ...]
     parameters: tuple[Parameter, ...] = field(default=())
     data: tuple[Data, ...] = field(default=())
@@ -111,29 +129,65 @@ class Problem:
     def dimension(self) -> int:
         return len(self.coordinates)
 
+    @property
+    def unknown(self) -> Unknown:
+        """The field, where there is but one."""
+        (u,) = self.unknowns
+        return u
+
+    @property
+    def pointwise(self) -> sp.Expr:
+        """The pointwise terms, where there is but one equation."""
+        (r,) = self.reactions
+        return r
+
+    @property
+    def at_rest(self) -> bool:
+        """Is there no pointwise term?"""
+        return all(r == 0 for r in self.reactions)
+
+    @property
+    def coupled(self) -> bool:
+        """Does a pointwise term read the field of another equation?"""
+        return any(r.atoms(Unknown) - {u} for u, r in zip(self.unknowns, self.reactions, strict=True))
+
+    @property
+    def state(self) -> str:
+        """What the state is called: by the name of its one field, or `fields` for all of them."""
+        return str(self.unknown.func) if len(self.unknowns) == 1 else FIELDS
+
 
 def canonical(pde: PDE) -> Problem:
-    """Sort the equation into flux, transport and pointwise terms; an alien term raises `UnsupportedTermError`."""
-    if len(pde.equations) > 1:
-        raise UnsupportedTermError(f"{len(pde.equations)} equations were given; one field at a time is supported")
-    equation = pde.equations[0]
-    unknowns = equation.atoms(Unknown)
-    if len(unknowns) != 1:
-        raise DeclarationError(
-            f"the equation {equation} contains {len(unknowns)} fields; it needs exactly one, from loom.field"
+    """Sort the equations into flux, transport and pointwise terms; an alien term raises `UnsupportedTermError`."""
+    unknowns = _unknowns(pde)
+    coordinates = space_of(sp.Tuple(*pde.equations))
+    _check_names(pde.equations, coordinates)
+    fluxes: tuple[FluxTerm, ...] = ()
+    transport: tuple[tuple[int, sp.Expr], ...] = ()
+    rights, reactions, orders = [], [], []
+    for i, (u, equation) in enumerate(zip(unknowns, pde.equations, strict=True)):
+        _check_symbols(equation, coordinates)
+        order, right = _solve_for_time(equation, u)
+        collector = _Collector(i, unknowns, coordinates)
+        for term in sp.Add.make_args(right):
+            collector.add(sp.S.One, (0,) * len(coordinates), term, term)
+        own, transport, pointwise = collector.finish()
+        if len(unknowns) > 1 and (order == 0 or transport):
+            what = "transport" if transport else "a steady equation"
+            raise UnsupportedTermError(f"{what} in a system of equations is not supported yet: {equation}")
+        fluxes += own
+        rights.append(right)
+        reactions.append(pointwise)
+        orders.append(order)
+    time_order = orders[0]
+    if len(set(orders)) > 1:
+        raise UnsupportedTermError(
+            f"the equations are of orders {', '.join(map(str, orders))} in time; a system needs one order, with "
+            f"velocities as fields of their own"
         )
-    u = unknowns.pop()
-    coordinates = space_of(equation)
-    _check_symbols(equation, coordinates)
-    _check_names(equation, coordinates)
-    time_order, right = _solve_for_time(equation, u)
-    collector = _Collector(u, coordinates)
-    for term in sp.Add.make_args(right):
-        collector.add(sp.S.One, (0,) * len(coordinates), term, term)
-    fluxes, transport, pointwise = collector.finish()
     if time_order == 0 and _sign(equation, fluxes) < 0:  # the sign of a diffusion, in which κ > 0
         fluxes = tuple(replace(f, kappa=-f.kappa) for f in fluxes)
-        transport, pointwise = tuple((axis, -v) for axis, v in transport), -pointwise
+        transport, reactions = tuple((axis, -v) for axis, v in transport), [-r for r in reactions]
     weighted = next((f for f in fluxes if f.weight != 1), None)
     if weighted is not None and time_order:
         raise UnsupportedTermError(
@@ -142,19 +196,43 @@ def canonical(pde: PDE) -> Problem:
         )
     if transport and time_order > 1:
         raise UnsupportedTermError("transport in an equation of second order in time is not supported yet")
-    used = [right, *(f.flux for f in fluxes)]
+    used = [*rights, *(f.flux for f in fluxes)]
     return Problem(
         pde=pde,
-        unknown=u,
+        unknowns=unknowns,
         time_order=time_order,
         coordinates=coordinates,
         fluxes=fluxes,
         transport=transport,
-        pointwise=pointwise,
+        reactions=tuple(reactions),
         boundary=_boundary_per_axis(pde.boundary, coordinates),
         parameters=_unique_parameters(used),
-        data=tuple(sorted(right.atoms(Data), key=str)),
+        data=tuple(sorted(set().union(*(right.atoms(Data) for right in rights)), key=str)),
     )
+
+
+def _unknowns(pde: PDE) -> tuple[Unknown, ...]:
+    """The fields, in the order of the equations whose time derivatives are theirs."""
+    every = set().union(*(equation.atoms(Unknown) for equation in pde.equations))
+    if len(pde.equations) == 1 or len(every) != len(pde.equations):
+        if len(every) == len(pde.equations):
+            return (every.pop(),)
+        names = ", ".join(sorted(str(u.func) for u in every)) or "none"
+        raise DeclarationError(
+            f"{len(pde.equations)} equation{'s' * (len(pde.equations) > 1)} for {len(every)} fields ({names}): "
+            f"{'; '.join(map(str, pde.equations))}; every field, from loom.field, needs one equation"
+        )
+    found: list[Unknown] = []
+    for equation in pde.equations:
+        moving = {d.expr for d in equation.atoms(sp.Derivative) if t in d.variables and isinstance(d.expr, Unknown)}
+        if len(moving) != 1 or moving & set(found):
+            raise DeclarationError(
+                f"{equation}: every equation of a system needs the time derivative of one field, its own"
+            )
+        found.append(moving.pop())
+    if len({u.args for u in found}) > 1:
+        raise DeclarationError(f"the fields {found} live on different coordinates")
+    return tuple(found)
 
 
 def gradient_flow(density: Any, u: Any) -> sp.Eq:
@@ -188,8 +266,8 @@ def gradient_flow(density: Any, u: Any) -> sp.Eq:
 class _Collector:
     """Gathers  c ∂^m [e]  term by term and pairs every outer operator with the D inside its flux."""
 
-    def __init__(self, u: Unknown, coordinates: tuple[sp.Symbol, ...]) -> None:
-        self.u, self.x = u, coordinates
+    def __init__(self, i: int, unknowns: tuple[Unknown, ...], coordinates: tuple[sp.Symbol, ...]) -> None:
+        self.i, self.u, self.unknowns, self.x = i, unknowns[i], unknowns, coordinates
         self.pointwise: list[sp.Expr] = []
         self.speeds: dict[int, sp.Expr] = {}
         self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
@@ -205,20 +283,20 @@ class _Collector:
             before, self.weight = self.weight, self.weight * weight
             self.add(c, m, e / weight, quoted)
             self.weight = before
-        elif isinstance(e, sp.Derivative) and e.expr != self.u:
+        elif isinstance(e, sp.Derivative) and e.expr not in self.unknowns:
             self.add(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
         elif not e.atoms(sp.Derivative):
             if not any(m):
                 self.pointwise.append(c * e)
             elif isinstance(e, Unknown):
-                self._linear(c, m, quoted)
+                self._linear(c, m, e, quoted)
             else:
                 raise UnsupportedTermError(
                     f"{quoted}: the derivative of a pointwise function of the fields has no flux form here; "
                     f"use the chain rule inside the flux, as in div(3*u**2*grad(u)) for laplacian(u**3)"
                 )
         elif isinstance(e, sp.Derivative):
-            self._linear(c, _sum(m, self._order(e, quoted)), quoted)
+            self._linear(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
         else:
             self._flux(c, m, e, quoted)
 
@@ -249,8 +327,10 @@ class _Collector:
             raise UnsupportedTermError(f"{quoted}: a time derivative on the right-hand side; solve for it first")
         return _order(derivative, self.x)
 
-    def _linear(self, c: sp.Expr, m: Order, quoted: sp.Expr) -> None:
+    def _linear(self, c: sp.Expr, m: Order, u: Unknown, quoted: sp.Expr) -> None:
         """c ∂_a u is transport with the speed −c, and c ∂^{2k} u = −κ D*D u with D = ∂^k."""
+        if u != self.u:
+            raise self._crossed(quoted)
         if sum(m) == 1:
             if self.weight != 1:
                 raise UnsupportedTermError(f"{quoted}: transport of varying speed is not supported yet")
@@ -262,23 +342,37 @@ class _Collector:
         half = tuple(n // 2 for n in m)
         s = sp.Symbol("s", real=True)
         operator: Operator = ((half, sp.S.One),)
-        term = FluxTerm(operator, sp.S.One, s, sp.S.One, ((s, operator),))
+        term = FluxTerm(operator, sp.S.One, s, sp.S.One, ((s, operator),), of=(self.i,))
         self._store(term, half, c, quoted)
 
+    def _crossed(self, quoted: sp.Expr) -> UnsupportedTermError:
+        return UnsupportedTermError(
+            f"{quoted}: in the equation of {self.u.func} a flux is to be g·D {self.u.func}, where g may read the other "
+            f"fields; cross-diffusion is not supported yet"
+        )
+
     def _flux(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
-        found: list[sp.Expr] = []
-        _linear_forms(e, self.u, self.x, found)
-        forms = {form: _normalised(_operator(form, self.u, self.x)) for form in found}
-        operators = list(dict.fromkeys(operator for _, operator in forms.values()))
-        if len(operators) == 1:
-            own = operators[0]
+        found: list[tuple[sp.Expr, int]] = []
+        _linear_forms(e, self.unknowns, self.x, found)
+        forms = {}
+        for form, i in found:
+            factor, operator = _normalised(_operator(form, self.unknowns[i], self.x))
+            forms[form] = factor, (i, operator)
+        slots = list(dict.fromkeys(slot for _, slot in forms.values()))
+        own: Operator = ()
+        if len(slots) == 1:
+            i, own = slots[0]
+            if i != self.i:
+                raise self._crossed(quoted)
         elif e.is_Add:
             for part in e.args:
                 self.add(c, m, part, quoted)
             return
         else:
             factors = [forms[f][1] for f in sp.Mul.make_args(e) if f in forms]
-            own = next((operator for operator in factors if m in dict(operator)), ())
+            own = next((operator for i, operator in factors if i == self.i and m in dict(operator)), ())
+            if not own and any(m in dict(operator) for _, operator in factors):
+                raise self._crossed(quoted)
         if m not in dict(own):
             raise UnsupportedTermError(
                 f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
@@ -286,40 +380,48 @@ class _Collector:
                 f"d(flux, {self.x[0]}), unexpanded (transport of varying speed and cross-diffusion are not supported "
                 f"yet)"
             )
-        slots, symbols = self._slots(own, operators)
-        flux = _replace(e, {form: factor * symbols[operator] for form, (factor, operator) in forms.items()})
+        symbols = self._symbols((self.i, own), slots)
+        flux = _replace(e, {form: factor * symbols[slot] for form, (factor, slot) in forms.items()})
         if flux.atoms(sp.Derivative):
             raise UnsupportedTermError(f"{quoted}: cannot separate the derivatives in the flux {e}")
         constant, flux = flux.as_independent(*symbols.values(), Unknown, Data, as_Add=False)
-        term = FluxTerm(own, sp.S.One, flux, _quotient(flux, symbols[own]), slots)
-        self._store(term, m, c * constant, quoted)
+        quotient = _quotient(flux, symbols[self.i, own])
+        pairs = tuple((s, operator) for (_, operator), s in symbols.items())
+        self._store(
+            FluxTerm(own, sp.S.One, flux, quotient, pairs, of=tuple(i for i, _ in symbols)), m, c * constant, quoted
+        )
 
     @staticmethod
-    def _slots(
-        own: Operator, operators: Sequence[Operator]
-    ) -> tuple[tuple[tuple[sp.Symbol, Operator], ...], dict[Operator, sp.Symbol]]:
+    def _symbols(own: Slot, slots: Sequence[Slot]) -> dict[Slot, sp.Symbol]:
         """A symbol for the value of every operator, the term's own first."""
-        ordered = [own, *sorted((o for o in operators if o != own), key=str)]
+        ordered = [own, *sorted((s for s in slots if s != own), key=lambda s: (s[0], str(s[1])))]
         names = ["s"] if len(ordered) == 1 else [f"s{i}" for i in range(len(ordered))]
-        symbols = {o: sp.Symbol(n, real=True) for o, n in zip(ordered, names, strict=True)}
-        return tuple((symbols[o], o) for o in ordered), symbols
+        return {slot: sp.Symbol(n, real=True) for slot, n in zip(ordered, names, strict=True)}
 
     def _store(self, term: FluxTerm, m: Order, c: sp.Expr, quoted: sp.Expr) -> None:
         term = replace(term, weight=self.weight)
-        key = (term.operator, term.flux, term.slots, term.weight)
+        key = (term.operator, term.flux, term.slots, term.of, term.weight)
         outer, _, _ = self.fluxes.setdefault(key, ({}, term, quoted))
         outer[m] = outer.get(m, sp.S.Zero) + c
 
 
-def _linear_forms(e: sp.Expr, u: Unknown, x: Sequence[sp.Symbol], found: list[sp.Expr]) -> None:
-    """The largest subexpressions of `e` that are linear in the derivatives of u, without repetition."""
-    if isinstance(e, sp.Derivative) or (e.is_Add and _operator(e, u, x, probing=True)):
-        if e not in found:
-            found.append(e)
+def _linear_forms(
+    e: sp.Expr, unknowns: Sequence[Unknown], x: Sequence[sp.Symbol], found: list[tuple[sp.Expr, int]]
+) -> None:
+    """The largest subexpressions of `e` that are linear in the derivatives of one field, without repetition, each with
+    the index of that field."""
+    inside = [i for i, u in enumerate(unknowns) if e.has(u)]
+    one = inside[0] if len(inside) == 1 else None
+    if isinstance(e, sp.Derivative) or (e.is_Add and one is not None and _operator(e, unknowns[one], x, probing=True)):
+        if one is None:
+            what = "several fields at once" if inside else "no field"
+            raise UnsupportedTermError(f"{e}: the derivative of {what}; a flux reads derivatives of single fields")
+        if (e, one) not in found:
+            found.append((e, one))
     else:
         for argument in e.args:
             if argument.atoms(sp.Derivative):
-                _linear_forms(argument, u, x, found)
+                _linear_forms(argument, unknowns, x, found)
 
 
 def _operator(form: sp.Expr, u: Unknown, x: Sequence[sp.Symbol], probing: bool = False) -> Operator:
@@ -433,11 +535,11 @@ def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
             )
 
 
-def _check_names(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
+def _check_names(equations: Sequence[sp.Eq], coordinates: tuple[sp.Symbol, ...]) -> None:
     """A coordinate, a field, a data field and a parameter must not share a name."""
-    functions = {(str(f.func), type(f).__mro__[1].__name__) for f in equation.atoms(Unknown, Data)}
-    parameters = {(p.name, "parameter") for p in equation.free_symbols if isinstance(p, Parameter)}
-    names = [n for n, _ in functions | parameters] + [str(x) for x in coordinates]
+    functions = {(str(f.func), type(f).__mro__[1].__name__) for e in equations for f in e.atoms(Unknown, Data)}
+    parameters = {(p.name, "parameter") for e in equations for p in e.free_symbols if isinstance(p, Parameter)}
+    names = [n for n, _ in functions | parameters] + [str(x) for x in coordinates] + [FIELDS] * (len(equations) > 1)
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise DeclarationError(f"the name {twice[0]!r} is given to two different things; rename one")

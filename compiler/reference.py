@@ -44,13 +44,13 @@ class Reference:
 
     def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
         """The states after `layers` layers, newest first: as many as the scheme remembers."""
-        u = closed(self.system.axes, real(u0, "u"), odd=True, walls=self.system.walls)
+        u = self._closed(real(u0, "u"))
         started: tuple[np.ndarray, ...] = ()
         if self.system.problem.time_order == 2:
             given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
             if given.shape != np.shape(u0):
                 raise DataError(f"velocity has shape {given.shape}, u {np.shape(u0)}; give it one value per node")
-            started = (closed(self.system.axes, given, odd=True),)
+            started = (closed(self.system.axes, given, odd=True, width=self.system.width),)
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
@@ -60,7 +60,7 @@ class Reference:
     def rate(self, u: Any, **data: Any) -> np.ndarray:
         """f(u) on the nodes."""
         u0 = real(u, "u")
-        whole = closed(self.system.axes, u0, odd=True, walls=self.system.walls)
+        whole = self._closed(u0)
         f = self.right_hand_side(whole.shape[2:], self._closed_data(data, u0.shape))
         rate: np.ndarray = f(whole)[nodes(self.system.axes, u0.shape[2:])]
         return rate
@@ -68,9 +68,9 @@ class Reference:
     def evaluate(self, graph: nx.DiGraph, u: Any, **data: Any) -> np.ndarray:
         """The integrals that a graph computes from u, shape (B,)."""
         u0 = real(u, "u")
-        whole = closed(self.system.axes, u0, odd=True, walls=self.system.walls)
+        whole = self._closed(u0)
         context = Context(self.system.axes, u0.shape[2:], self.scalars)
-        inputs = {str(self.system.problem.unknown.func): whole, **self._closed_data(data, u0.shape)}
+        inputs = {self.system.problem.state: whole, **self._closed_data(data, u0.shape)}
         return run(graph, inputs, context).reshape(len(u0))
 
     def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> _RightHandSide:
@@ -87,6 +87,9 @@ class Reference:
             self._graphs[part, frozen] = self.system.graph(part, frozen)
         return self._graphs[part, frozen]
 
+    def _closed(self, u: np.ndarray) -> np.ndarray:
+        return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width)
+
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         given = checked(self.system.problem, data, shape)
         return {name: closed(self.system.axes, array, odd=False) for name, array in given.items()}
@@ -99,7 +102,7 @@ class _RightHandSide:
         self, reference: Reference, context: Context, data: Mapping[str, np.ndarray], mask: np.ndarray, part: Any = None
     ) -> None:
         self.reference, self.context, self.data, self.mask, self.part = reference, context, data, mask, part
-        self.name = str(reference.system.problem.unknown.func)
+        self.name = reference.system.problem.state
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         graph = self.reference.graph(self.part, False)
@@ -132,11 +135,11 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
     return found
 
 
-def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool, walls: Walls = ()) -> np.ndarray:
+def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool, walls: Walls = (), width: int = 1) -> np.ndarray:
     """Nodes → closed domain: an odd unknown has the value of a wall on a plane through nodes, data continue evenly."""
     d = len(axes)
-    if u.ndim != d + 2 or u.shape[1] != 1 or 0 in u.shape:
-        raise DataError(f"u has shape {u.shape}; expected (B, 1, *grid) with {d} grid axes")
+    if u.ndim != d + 2 or u.shape[1] != width or 0 in u.shape:
+        raise DataError(f"u has shape {u.shape}; expected (B, {width}, *grid) with {d} grid axes")
     for a, axis in enumerate(axes):
         low, high = axis.closed(0)
         pad = [(0, 0)] * u.ndim

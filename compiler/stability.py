@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 import numpy as np
 import sympy as sp
 
-from . import fourier
+from . import fourier, notation
 from .bank import Bank
 from .bounds import Bound, Bounds, short
 from .discretise import TAU, SemiDiscrete
@@ -252,7 +252,9 @@ class _Analysis:
             results = tuple(self._judge(notion, tau) for notion in NORMS)
         operator = Operator(self._ends(self.bounds.frozen), self._ends(self.bounds.slopes), self.system.asymmetry)
         kept = {r.notion: self.claim(r.notion) for r in results if r.status == "proved" or r.notion == governing}
-        report = Report(results, governing, tau, claim, relaxation, self.own, operator, kept, self._norms(kept, relaxation))
+        report = Report(
+            results, governing, tau, claim, relaxation, self.own, operator, kept, self._norms(kept, relaxation)
+        )
         self._refuse(report, allow)
         return report
 
@@ -268,7 +270,7 @@ class _Analysis:
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
         first = self.scheme.governing
-        others = ("maximum principle", POWER) if self.system.walls else ("maximum principle",)
+        others = ["maximum principle"] + [POWER] * bool(self.system.walls) + ["von Neumann"] * self._perturbed
         bounded = [n for n in (first, *others) if self.claim(n).limit(self.order) is not None]
         settled = self.bounds.at_rest and self.system.level is not None
         return first if settled or not bounded else bounded[0]
@@ -335,6 +337,10 @@ class _Analysis:
             "CFL": self._cfl,
         }[notion]()
 
+    @property
+    def _reaction_text(self) -> str:
+        return ", ".join(notation.show(r) for r in self.system.problem.reactions if r != 0)
+
     def _meets_more(self) -> str:
         name = type(self.scheme).__name__
         if self.scheme.memory and not self.scheme.cyclic:
@@ -362,9 +368,10 @@ class _Analysis:
         assumptions = (*bound.assumptions, *r.assumptions)
         absorbing = r.steepest if r.affine or bound is self.bounds.slopes else r.absorbing
         if absorbing is None or (r.growth > 0 and bound is self.bounds.slopes):
-            return Claim(why_not=why_not or f"the reaction {self.system.problem.pointwise} does not damp")
+            return Claim(why_not=why_not or f"the reaction {self._reaction_text} does not damp")
         if r.source and not r.uniform and bound is self.bounds.frozen:
-            return Claim(why_not="β varies in space, so that ‖u⁺‖² ≤ ‖u‖² + ‖f‖² is all that is known")
+            where = "in space or between fields"
+            return Claim(why_not=f"β varies {where}, so that ‖u⁺‖² ≤ ‖u‖² + ‖f‖² is all that is known")
         twice = 2 if r.source else 1
         symbol = "ρ + 2β" if r.source else "ρ + β" if r.affine else "ρ + sup|r'|"
         if self.scheme.euler:
@@ -529,10 +536,23 @@ class _Analysis:
         if self.system.transports:
             return self._transport
         claim = self._powers()
+        if self._perturbed:
+            bound = self.bounds.frozen
+            if bound.rate is None or bound.low < 0 or self._end is None or self.scheme.relaxation:
+                return Claim(why_not=bound.why_not or claim.why_not)
+            proof = "|R| ≤ 1 at every frequency for the diffusion alone"
+            claim = Claim(self._end, bound.rate, proof, bound.assumptions, open=self._open)
         if self.system.linear:
             return claim
         frozen = "coefficients frozen at constants: necessary for stability, not sufficient"
         return replace(claim, assumptions=(*claim.assumptions, frozen))
+
+    @property
+    def _perturbed(self) -> bool:
+        """Does a reaction that is not β(f − u) change R by O(τ), as von Neumann's condition allows (Lax, Richtmyer,
+        Commun. Pure Appl. Math. 9 (1956) 267–293, doi:10.1002/cpa.3160090206)?"""
+        r = self.bounds.reaction
+        return not self.bounds.at_rest and not (r.affine and r.growth == 0 and not r.why_not)
 
     def _powers(self) -> Claim:
         if self.system.transports:
@@ -554,7 +574,7 @@ class _Analysis:
         rate, assumptions, symbol = bound.rate, bound.assumptions, "L‖K‖²"
         if not self.bounds.at_rest:
             if r.steepest is None or r.growth > 0 or not r.affine:
-                return Claim(why_not=r.why_not or f"the reaction {self.system.problem.pointwise} is not β(f − u)")
+                return Claim(why_not=r.why_not or f"the reaction {self._reaction_text} is not β(f − u)")
             if self._lagged:
                 return self._norm()
             if self.scheme.relaxation or self.scheme.structure.frozen:
@@ -775,7 +795,11 @@ class _Analysis:
         return self._lipschitz(result("unknown", Witness(why)), tau)
 
     def _nonlinear(self, notion: str, result: Result, tau: float) -> Result:
-        """Power boundedness is proved for the frozen operator; for nonlinear f it is open unless norms decrease."""
+        """Power boundedness is proved for the frozen operator; for nonlinear f it is open unless norms decrease. With
+        a reaction von Neumann's condition is proved for the rest."""
+        if notion == "von Neumann" and self._perturbed:
+            why = f"{result.witness}; the reaction adds O(τ) to R, and the growth that it brings is open"
+            return replace(result, status="unknown", witness=Witness(why))
         if notion != POWER:
             return result
         notes = list(result.assumptions)

@@ -24,12 +24,14 @@ from .ops import (
     AdjointStencil,
     ChannelSum,
     Combination,
+    Component,
     FilterBank,
     Flux,
     Ghost,
     Input,
     Integral,
     Solve,
+    Stack,
     Stencil,
 )
 from .printing import literal, torch_code
@@ -236,6 +238,15 @@ class Body:
             lines = self._filters(target, op, *arguments[0], width)
         elif isinstance(op, ChannelSum):
             lines = [f"{target} = {arguments[0][0]}{slices(arguments[0][1], extent, (0,) * d)}.sum(1, keepdim=True)"]
+        elif isinstance(op, Component):
+            v, have = arguments[0]
+            lines = [f"{target} = {v}[:, {op.index}:{op.index + 1}]{slices(have, extent, (0,) * d)}"]
+        elif isinstance(op, Stack):
+            parts = tuple_code([v + slices(have, extent, (0,) * d) for v, have in arguments])
+            if not all(self._moves(a) for a in self.graph.nodes[name]["args"]):  # data may have one sample for all
+                parts = f"torch.broadcast_tensors{parts}"
+            first, *more = call("torch.cat", [parts, "1"], width - len(target) - 3)
+            lines = [f"{target} = {first}", *more]
         elif isinstance(op, (Stencil, AdjointStencil)):
             lines = self._stencil(target, op, arguments[0], extent, width)
         elif isinstance(op, Flux):
@@ -288,6 +299,11 @@ class Body:
         inner = call(f"nn.functional.conv_transpose{d}d", [v, name], width)
         return [f"{target} = self.fold({inner[0]})"]
 
+    def _moves(self, name: str) -> bool:
+        """Does a value have the batch of the state?"""
+        inputs = (self.graph.nodes[n]["op"] for n in {name, *nx.ancestors(self.graph, name)})
+        return any(isinstance(op, Input) and op.role != "data" for op in inputs)
+
     def _math(self, op: Any, arguments: list[str]) -> str:
         if isinstance(op, FilterBank):
             return f"{op.bank.label} {arguments[0]}, {op.bank.channels} filters"
@@ -295,6 +311,10 @@ class Body:
             return f"{op.bank.label}* {arguments[0]}, the exact transpose"
         if isinstance(op, ChannelSum):
             return f"Σ_c {arguments[0]}"
+        if isinstance(op, Component):
+            return f"the field {op.name} of {arguments[0]}"
+        if isinstance(op, Stack):
+            return f"({', '.join(arguments)}), a channel each"
         if isinstance(op, (Stencil, AdjointStencil)):
             where = _where(op.K.target, self.axes)
             if op.label.startswith("M_"):

@@ -29,7 +29,7 @@ class Witness:
 
     text: str
     inputs: tuple[np.ndarray, ...] = ()
-    """Arrays (1, 1, *grid) to run: one state, or a pair u, v for nonexpansiveness."""
+    """Arrays (1, C, *grid) to run: one state, or a pair u, v for nonexpansiveness."""
     data: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The data fields to run them with."""
 
@@ -44,6 +44,7 @@ class Search:
         self.system, self.scheme, self.bounds, self.own = system, scheme, bounds, own
         self.solves = bool(scheme.structure.solves)
         self.level = system.level or 0.0  # states are deviations from it
+        self.width = system.width
         # one long axis, the others just wide enough for the stencils
         self.shape = (32,) + (6,) * (system.problem.dimension - 1)
 
@@ -88,7 +89,7 @@ class Search:
         patterns = [(-1.0) ** index.sum(0)] + [(-1.0) ** index[a] for a in range(len(index))]
         window = np.sin(np.pi * (index[0] + 1) / (self.shape[0] + 1))
         patterns += [patterns[0] * window, patterns[1] * window, np.ones(self.shape)]
-        return np.array(patterns)[:, None]
+        return np.array(patterns)[:, None].repeat(self.width, 1)  # the same in every field
 
     @cache  # noqa: B019 (a search lives as long as one analysis)
     def blow_up(self, tau: float) -> Witness | None:
@@ -112,7 +113,7 @@ class Search:
         """A harmonic wave along one axis of 64 nodes: it must not grow in one cycle."""
         shape = [6] * self.system.problem.dimension
         shape[axis] = 64
-        u = np.cos(theta * np.indices(shape)[axis])[None, None]
+        u = np.cos(theta * np.indices(shape)[axis])[None, None].repeat(self.width, 1)
         v = self.run(u, tau)
         factor = 0.0 if v is None else float(np.linalg.norm(v) / np.linalg.norm(u))
         if not factor > 1 + _CLEARLY:
@@ -162,10 +163,10 @@ class Search:
         x = np.arange(n) * h
         order = max((p.orders[0] for flux in self.system.fluxes for K in flux.own for p in K.products), default=1)
         best: tuple[float, Any] = (1 + _CLEARLY, None)
-        bumps = np.eye(n).reshape(n, 1, n, *(1,) * (len(shape) - 1)) * np.ones(shape)
+        bumps = np.eye(n).reshape(n, 1, n, *(1,) * (len(shape) - 1)) * np.ones((self.width, *shape))
         for slope in dict.fromkeys(slopes):
             for profile in (x**order / math.factorial(max(order, 1)), np.minimum(x, x[::-1])):
-                base = (slope * profile).reshape(1, 1, n, *(1,) * (len(shape) - 1)) * np.ones((1, 1, *shape))
+                base = (slope * profile).reshape(1, 1, n, *(1,) * (len(shape) - 1)) * np.ones((1, self.width, *shape))
                 epsilon = 1e-6 * max(slope * h, h)
                 plus, minus = self.run(base + epsilon * bumps, tau), self.run(base - epsilon * bumps, tau)
                 if plus is None or minus is None or not (np.isfinite(plus).all() and np.isfinite(minus).all()):
@@ -173,7 +174,7 @@ class Search:
                 middle = (slice(None), 0, slice(None), *(s // 2 for s in shape[1:]))
                 jacobian = ((plus - minus) / (2 * epsilon))[middle]
                 direction = np.linalg.svd(jacobian.T)[2][0].reshape(1, 1, n, *(1,) * (len(shape) - 1))
-                other = base + 100 * epsilon * direction * np.ones((1, 1, *shape))
+                other = base + 100 * epsilon * direction * np.ones((1, self.width, *shape))
                 image = self.run(np.concatenate([base, other]), tau)
                 assert image is not None
                 factor = float(np.linalg.norm(image[0] - image[1]) / np.linalg.norm(base - other))
@@ -187,8 +188,9 @@ class Search:
 
     def overshoot(self, tau: float, interval: tuple[float, float] | None = None) -> Witness | None:
         """An impulse must not leave the interval between 0 and its height, or a given one."""
-        impulse = np.zeros((1, 1, *self.shape))
-        impulse[(0, 0, *(n // 2 for n in self.shape))] = 1.0
+        impulse = np.zeros((1, self.width, *self.shape))
+        middle: Any = (slice(None), slice(None), *(n // 2 for n in self.shape))
+        impulse[middle] = 1.0
         if interval is None:
             u = impulse * self._amplitudes().reshape(-1, 1, *(1,) * len(self.shape))
         else:  # both ways, from one end to the other

@@ -54,7 +54,9 @@ SIZES = ((2, 4), (4, 4), (8, 4), (16, 4), (8, 8), (16, 8))
 # --- the networks ---------------------------------------------------------------------------------------------
 
 
-def compiled(channels: int, seed: int, scheme: Any, kind: str = "rational", sign: str = "positive", **options: Any) -> Any:
+def compiled(
+    channels: int, seed: int, scheme: Any, kind: str = "rational", sign: str = "positive", **options: Any
+) -> Any:
     x = loom.coordinates("x")
     u, f = loom.field("u", x), loom.data("f", x)
     beta = loom.parameter("beta", 0.1, positive=True)
@@ -102,7 +104,9 @@ class Relu(Block):
         super().__init__(channels, layers)
         generator = torch.Generator().manual_seed(seed)
         self.K = nn.Parameter(torch.randn(layers, channels, 1, TAPS, generator=generator) * math.sqrt(2 / TAPS))
-        self.W = nn.Parameter(torch.randn(layers, 1, channels, TAPS, generator=generator) * 0.1 / math.sqrt(TAPS * channels))
+        self.W = nn.Parameter(
+            torch.randn(layers, 1, channels, TAPS, generator=generator) * 0.1 / math.sqrt(TAPS * channels)
+        )
         self.b = nn.Parameter(torch.zeros(layers, channels, 1))
 
     def filters(self, k: int) -> tuple[Tensor, Tensor]:
@@ -303,17 +307,22 @@ def difference(a: Run, b: Run) -> tuple[float, float, float]:
 def page(runs: list[Run]) -> str:
     by = {(r.arm, r.channels, r.layers): r for r in runs}
     lines = ["# Half the weights, and as good?", "", __doc__.split("\n\n", 2)[2].strip(), ""]
-    lines += ["Written by `python examples/half_the_weights.py`.", "", "![PSNR by size](images/half_the_weights.png)", ""]
     lines += [
-        "| arm | channels × layers | parameters | multiplications per sample | piecewise dB | rows dB | both dB (lowest, "
-        "highest seed) | rate | certificate |",
+        "Written by `python examples/half_the_weights.py`.",
+        "",
+        "![PSNR by size](images/half_the_weights.png)",
+        "",
+    ]
+    lines += [
+        "| arm | size | parameters | multiplications per sample | piecewise dB | rows dB | both dB (seeds) "
+        "| rate | certificate |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for r in runs:
         lines.append(
             f"| {r.arm} | {r.channels} × {r.layers} | {r.parameters} | {r.multiplications} | "
-            f"{np.mean(r.psnr[:TESTS]):.2f} | {np.mean(r.psnr[TESTS:]):.2f} | {np.mean(r.psnr):.2f} ({min(r.seeds):.2f}, "
-            f"{max(r.seeds):.2f}) | {r.rate:g} | {r.certificate} |"
+            f"{np.mean(r.psnr[:TESTS]):.2f} | {np.mean(r.psnr[TESTS:]):.2f} | {np.mean(r.psnr):.2f} "
+            f"({min(r.seeds):.2f} to {max(r.seeds):.2f}) | {r.rate:g} | {r.certificate} |"
         )
     lines += ["", "## At the same size, with half the filters", ""]
     lines += compared(by, [(a, (c, n), "untied", (c, n)) for a in list(ARMS)[2:] for c, n in SIZES])
@@ -365,7 +374,9 @@ def main() -> None:
         for arm in arms:
             if (arm, channels, layers) not in done:
                 run = train(arm, channels, layers)
-                print(f"{arm} {channels} × {layers}: {np.mean(run.psnr):.2f} dB, {run.parameters} parameters", flush=True)
+                print(
+                    f"{arm} {channels} × {layers}: {np.mean(run.psnr):.2f} dB, {run.parameters} parameters", flush=True
+                )
                 runs = keep(run)
     draw(runs)
     write_atomic(ROOT / "docs" / "half_the_weights.md", page(runs))

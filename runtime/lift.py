@@ -28,12 +28,12 @@ NETS: WeakKeyDictionary[type, Net] = WeakKeyDictionary()
 class Lifted:
     """What the layers of a network solve, one entry per layer, or one if they share their weights.
 
-    `equations` are sympy equations with the trained values in them and `tau` the step sizes (empty for a steady
+    `equations` are sympy equations with the trained values in them, or tuples of them for a system, and `tau` the step sizes (empty for a steady
     problem); `values` the parameters by name, lists where every channel of a filter bank has its own. `order` is the
     highest derivative kept of trained stencils and filters, None where there are none: then nothing was approximated.
     """
 
-    equations: tuple[sp.Eq, ...]
+    equations: tuple[Any, ...]
     tau: tuple[float, ...]
     values: tuple[dict[str, float | list[float]], ...]
     order: int | None
@@ -42,8 +42,8 @@ class Lifted:
         lines = []
         for k, equation in enumerate(self.equations):
             step = f"layer {k}, τ = {self.tau[k]:.4g}:  " if self.tau else ""
-            shown = sp.Eq(equation.lhs, _rounded(equation.rhs), evaluate=False)
-            lines.append(f"{step}{show(shown.lhs)} = {show(shown.rhs)}")
+            system = equation if isinstance(equation, tuple) else (equation,)
+            lines.append(step + ";  ".join(f"{show(e.lhs)} = {show(_rounded(e.rhs))}" for e in system))
         note = (
             f"up to derivatives of order {self.order} of stencils and filters" if self.order is not None else "exactly"
         )
@@ -81,7 +81,8 @@ def lift(module: Any, order: int = 4) -> Lifted:
                 weights = weights if weights.dim() == 1 else weights[k * len(weights) // layers]
                 stencils[label] = [float(w) for w in weights]
         banks = {bank.label: kernels_of(module, bank.label, k) for bank in system.banks}
-        equations.append(lifted(system, here, stencils, banks, order))
+        found = lifted(system, here, stencils, banks, order)
+        equations.append(found if system.width > 1 else found[0])
         values.append({p.name: v for p, v in here.items()})
     return Lifted(tuple(equations), taus, tuple(values), order if learned or system.banks else None)
 

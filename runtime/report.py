@@ -55,7 +55,7 @@ def write_report(net: Net, path: Path, module: Any = None) -> Path:
         .get_template("report/report.html.j2")
         .render(
             net=net,
-            equation=notation.show_equation(compiled.problem),
+            equation="; ".join(notation.show_equations(compiled.problem)),
             boundary=notation.show_boundary(compiled.problem),
             method=compiled.system.method,
             spacing=", ".join(f"{float(a.spacing):g}" for a in compiled.system.axes),
@@ -143,7 +143,7 @@ def flux_plots(net: Net, module: Any = None) -> list[tuple[str, str]]:
         axes.plot(points, evaluate(e, {s: points}, initial) + 0 * points, "k--", lw=1, label="initial")
         axes.set(xlabel="s", ylabel="Φ(s)")
         axes.legend(fontsize=8)
-        found[shown_law(flux, term.flux if term.diffusivity is None else term.diffusivity, "u")] = _svg(figure)
+        found[shown_law(system, flux)] = _svg(figure)
     return list(found.items())
 
 

@@ -250,8 +250,8 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
     table: dict[str, Any] = {
         "pde": {
             "coordinates": [str(x) for x in problem.coordinates],
-            "fields": [str(problem.unknown.func)],
-            "equation": unparse(pde.equations[0]),
+            "fields": [str(u.func) for u in problem.unknowns],
+            "equation": [unparse(e) for e in pde.equations] if len(pde.equations) > 1 else unparse(pde.equations[0]),
             "boundary": unparse_boundary(pde),
             **({"data": listed} if bounds else {}),
             **({"name": pde.name} if pde.name else {}),

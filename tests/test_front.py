@@ -70,7 +70,7 @@ WRONG = {
     "no time derivative": (lambda: loom.compile(loom.PDE(Eq(loom.laplacian(u), 1), loom.NoFlux()), scheme=loom.ForwardEuler(1)), loom.SchemeError, "schemes that can: multigrid"),
     "second order in time": (lambda: loom.compile(loom.PDE(Eq(loom.dt(u, 2), loom.laplacian(u)), loom.NoFlux()), scheme=loom.ForwardEuler(1)), loom.SchemeError, "order 2"),
     "two fields": (lambda: zoo_compile(loom.laplacian(u) + loom.field("w", x, y)), loom.DeclarationError, "2 fields"),
-    "a system": (lambda: loom.compile(loom.PDE([Eq(loom.dt(u), u), Eq(loom.dt(u), u)], loom.NoFlux()), scheme=loom.ForwardEuler(1)), loom.UnsupportedTermError, "one field"),
+    "a system": (lambda: loom.compile(loom.PDE([Eq(loom.dt(u), u), Eq(loom.dt(u), u)], loom.NoFlux()), scheme=loom.ForwardEuler(1)), loom.DeclarationError, "2 equations for 1 fields"),
     "not an equation": (lambda: loom.PDE(loom.laplacian(u), boundary=loom.NoFlux()), loom.DeclarationError, "not an equation"),
     "parameter twice": (lambda: zoo_compile(lam * loom.laplacian(u) + loom.parameter("lam", 0.7, positive=True) * u), loom.DeclarationError, "twice"),
     "parameter not positive": (lambda: loom.parameter("mu", -1, positive=True), loom.DeclarationError, "not positive"),

@@ -9,7 +9,7 @@ scheme       u^{k+1} = u^k + τ f(u^k), 3 steps
 block        u − τ [K_xx* Φ(K_xx u)]
 stencil      K_xx  {-1: 4, 0: -8, 1: 4}  (trained)
 stability    norm decrease: proved for tau <= 0.0078125 = 2/(L‖K‖²), L‖K‖² = norm2_K_xx
-assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂xx u)²/λ²)
+assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂xx v)²/λ²)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
 trained      stencil, tau (one set per step)
 
@@ -27,7 +27,7 @@ CERTIFICATE = {
     "norm": "L²",
     "formula": "2/(L‖K‖²), L‖K‖² = norm2_K_xx",
     "assumptions": [
-        "0 ≤ g ≤ 1 for g = 1/(1 + (∂xx u)²/λ²)",
+        "0 ≤ g ≤ 1 for g = 1/(1 + (∂xx v)²/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
     "notions": {

@@ -9,7 +9,7 @@ scheme       u^{k+1} = u^k + τ f(u^k), 3 steps
 block        u − τ [K_D1* Φ(K_D1 u)]
 stencil      K_D1  {-1: 4 - α, 0: -8, 1: 4 + α}
 stability    norm decrease: proved for tau <= 0.00708617 = 2/(L‖K‖²), L‖K‖² = 282.24
-assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂xx + α·∂x u)²/λ²)
+assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂xx + α·∂x v)²/λ²)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
 trained      nothing
 
@@ -27,7 +27,7 @@ CERTIFICATE = {
     "norm": "L²",
     "formula": "2/(L‖K‖²), L‖K‖² = 282.24",
     "assumptions": [
-        "0 ≤ g ≤ 1 for g = 1/(1 + (∂xx + α·∂x u)²/λ²)",
+        "0 ≤ g ≤ 1 for g = 1/(1 + (∂xx + α·∂x v)²/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
     "notions": {

@@ -326,8 +326,9 @@ class Poisson2d(nn.Module):
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
         grids = self.pyramid(u)
         b = f.expand_as(u)
-        given = (u, b, *self.parameters())
-        traced = torch.compiler.is_compiling() or any(map(_is_wrapped, given))
+        traced = torch.compiler.is_compiling() or any(
+            _is_wrapped(given) for given in (u, b, *self.parameters())
+        )
         v, residuals = self.run(grids, u, b, history, traced)
         return (v, residuals) if history else v
 

@@ -13,9 +13,9 @@ stencil      K_x  {(-3/2, 0, 0): 1/12, (-1/2, 0, 0): -9/4, (1/2, 0, 0): 9/4, (3/
 stencil      K_y  {(0, -3/2, 0): 1/12, (0, -1/2, 0): -9/4, (0, 1/2, 0): 9/4, (0, 3/2, 0): -1/12}
 stencil      K_z  {(0, 0, -3/2): 1/12, (0, 0, -1/2): -9/4, (0, 0, 1/2): 9/4, (0, 0, 3/2): -1/12}
 stability    norm decrease: proved for tau <= 0.0306122 = 2/(L‖K‖²), L‖K‖² = 196/3
-assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂x u)²/λ²)
-assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂y u)²/λ²)
-assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂z u)²/λ²)
+assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂x w)²/λ²)
+assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂y w)²/λ²)
+assumes      0 ≤ g ≤ 1 for g = 1/(1 + (∂z w)²/λ²)
 assumes      ‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size
 trained      lam (shared by all steps)
 
@@ -33,9 +33,9 @@ CERTIFICATE = {
     "norm": "L²",
     "formula": "2/(L‖K‖²), L‖K‖² = 196/3",
     "assumptions": [
-        "0 ≤ g ≤ 1 for g = 1/(1 + (∂x u)²/λ²)",
-        "0 ≤ g ≤ 1 for g = 1/(1 + (∂y u)²/λ²)",
-        "0 ≤ g ≤ 1 for g = 1/(1 + (∂z u)²/λ²)",
+        "0 ≤ g ≤ 1 for g = 1/(1 + (∂x w)²/λ²)",
+        "0 ≤ g ≤ 1 for g = 1/(1 + (∂y w)²/λ²)",
+        "0 ≤ g ≤ 1 for g = 1/(1 + (∂z w)²/λ²)",
         "‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size",
     ],
     "notions": {
