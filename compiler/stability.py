@@ -403,6 +403,8 @@ class _Analysis:
     def _distance(self) -> Claim:
         if self.system.transports:
             return self._normal()
+        if self.system.asymmetry:
+            return Claim(why_not=f"the Jacobian of f is not symmetric: {self.system.asymmetry}")
         one = self.scheme.structure.one_evaluation or (self.system.linear and isinstance(self._factor, OneStep))
         claim = self._with_reaction(self.bounds.slopes, self._end if self._alike and one else None)
         step = "I − τA'" if self.scheme.euler else "R(−τA')"

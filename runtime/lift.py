@@ -28,9 +28,10 @@ NETS: WeakKeyDictionary[type, Net] = WeakKeyDictionary()
 class Lifted:
     """What the layers of a network solve, one entry per layer, or one if they share their weights.
 
-    `equations` are sympy equations with the trained values in them, or tuples of them for a system, and `tau` the step sizes (empty for a steady
-    problem); `values` the parameters by name, lists where every channel of a filter bank has its own. `order` is the
-    highest derivative kept of trained stencils and filters, None where there are none: then nothing was approximated.
+    `equations` are sympy equations with the trained values in them, or tuples of them for a system, and `tau` the step
+    sizes (empty for a steady problem); `values` the parameters by name, lists where every channel of a filter bank has
+    its own. `order` is the highest derivative kept of trained stencils and filters, None where there are none: then
+    nothing was approximated.
     """
 
     equations: tuple[Any, ...]

@@ -261,6 +261,16 @@ def test_the_data_term_has_the_bound_that_norms_need():
         assert beyond(board, f=-board).norm() > 1.4 * board.norm()
 
 
+def test_distances_need_a_symmetric_jacobian():
+    """Fluxes that share a diffusivity and differ in their factors: the norm of the Jacobian reaches 1.025 at 2/ρ."""
+    q = loom.norm2(loom.grad(zoo.U))
+    g = loom.diffusivity("charbonnier", 0.3)(q)
+    fluxes = [a * loom.d(g * loom.d(zoo.U, x), x) for a, x in ((1, zoo.x), (50, zoo.y))]
+    report = compiled(Eq(loom.dt(zoo.U), sum(fluxes)), FE(1)).stability
+    assert report["norm decrease"].status == P and report["nonexpansive"].status != P
+    assert "not symmetric" in str(report["nonexpansive"].witness)
+
+
 def test_reactions_have_bounds_of_their_own():
     fisher = compiled(FISHER, FE(1)).stability
     assert fisher["maximum principle"].bound == pytest.approx(1 / 3) and "0 ≤ u ≤ 1" in str(fisher)
