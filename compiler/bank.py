@@ -1,4 +1,5 @@
-"""K: u ↦ (k_1 ⋆ u, …, k_C ⋆ u), a bank of filters with its boundary treatment, its exact transpose and its norm.
+"""K: u ↦ (Σ_i k_1i ⋆ u_i, …, Σ_i k_Ci ⋆ u_i), a bank of filters with its boundary treatment, its exact transpose and
+its norm. It reads one field, or all fields of a system.
 
 All filters have an odd number of taps per axis, so that values in and out lie on the nodes. They are combinations of
 the cosines of the DCT-II on their window, as in trainable nonlinear reaction diffusion (Chen, Pock, IEEE Trans. Pattern
@@ -8,9 +9,10 @@ with cosines of one parity per axis they are even or odd.
     K = C·P     P continues u beyond the boundary (its mirror image, or around), C correlates
     Kᵀ = PᵀCᵀ   Cᵀ spreads, Pᵀ adds what lies beyond the boundary to the nodes it came from
 
-‖K‖² ≤ ρ = sup_ξ Σ_c |k̂_c(ξ)|² on periodic axes, and about mirror planes if every filter is even or odd along those
-axes; otherwise filters are split into such parts, ‖Σ_p K_p u‖² ≤ Σ_p ‖K_p u‖²/w_p with Σ_p w_p = 1. ρ is found from
-samples of that trigonometric polynomial: see runtime/norms.py for the proof.
+‖K‖² ≤ ρ = sup_ξ Σ_c |k̂_c(ξ)|², of several fields sup_ξ λ_max(Σ_c k̂_c(ξ)k̂_c(ξ)*), on periodic axes, and about mirror
+planes if every filter is even or odd along those axes; otherwise filters are split into such parts, ‖Σ_p K_p u‖² ≤
+Σ_p ‖K_p u‖²/w_p with Σ_p w_p = 1. ρ is found from samples of that trigonometric polynomial: see runtime/norms.py for
+the proof.
 """
 
 from __future__ import annotations
@@ -51,18 +53,20 @@ def parity_parts(kernels: np.ndarray, axes: Iterable[int]) -> np.ndarray:
     return parts
 
 
-def samples(size: int, dimension: int, learned: bool) -> tuple[int, float]:
-    """How many frequencies per axis find ρ, of filters that change within ¼ %, and by what the largest sample is to be
-    multiplied."""
-    count = 2 ** math.ceil(math.log2(32 * (size - 1) * dimension))
-    count = count if learned else max(count, 2 ** (14, 10, 7)[dimension - 1])
+def samples(size: int, dimension: int, learned: bool, inputs: int = 1) -> tuple[int, float]:
+    """How many frequencies per axis find ρ within ¼ %, or 4 % of trained filters of several fields, whose eigenvalues
+    take longer, and by what the largest sample is to be multiplied."""
+    several = learned and inputs > 1
+    count = 2 ** math.ceil(math.log2((8 if several else 32) * (size - 1) * dimension))
+    if not learned and inputs == 1:
+        count = max(count, 2 ** (14, 10, 7)[dimension - 1])
     return count, 1 / math.cos(dimension * (size - 1) * math.pi / count / 2) ** 2
 
 
 @dataclass(frozen=True)
 class Family:
-    """Filters that are combinations of the same cosines, with `start` weights (C, cosines); `bare` says that the
-    constant is left out."""
+    """Filters that are combinations of the same cosines, with `start` weights (C, inputs · cosines); `bare` says that
+    the constant is left out."""
 
     parities: Parities
     bare: bool
@@ -88,6 +92,10 @@ class Bank:
     """Does the diffusivity read Σ_c (K_c u)²?"""
     own_fluxes: bool = False
     """Does every channel have its own weights of the flux?"""
+    inputs: int = 1
+    """How many fields it reads: one, or all of a system."""
+    most: int = 1
+    """The most inputs of all banks of the network, which share the code that bounds their norms."""
 
     @property
     def dimension(self) -> int:
@@ -103,44 +111,52 @@ class Bank:
 
     @cached_property
     def kernels(self) -> np.ndarray:
-        """(C, size, …)."""
-        rows = np.concatenate([np.array(f.start) @ cosines(self.size, f.parities)[f.bare :] for f in self.families])
-        return rows.reshape(-1, *(self.size,) * self.dimension)
+        """(C, inputs, size, …)."""
+        rows = []
+        for f in self.families:
+            basis = cosines(self.size, f.parities)[f.bare :]
+            rows.append(np.array(f.start).reshape(-1, self.inputs, len(basis)) @ basis)
+        return np.concatenate(rows).reshape(-1, self.inputs, *(self.size,) * self.dimension)
 
     def mirrored(self, learned: bool) -> tuple[int, ...]:
         """The axes along which filters have to be split into their even and odd parts: those with mirror planes, unless
         all filters are even or odd there, about a node, or odd about a face, where the value on the plane vanishes."""
         axes = tuple(a for a, axis in enumerate(self.axes) if not axis.periodic)
-        if self.symmetric or (not learned and all(_pure(k, a) for k in self.kernels for a in axes)):
+        if self.symmetric or (not learned and all(_pure(k, 1 + a) for k in self.kernels for a in axes)):
             return ()
         return axes
 
     def squared_norm(self, learned: bool = False) -> float:
         """A bound on ‖K‖² for every grid size; `learned`: by what holds for all weights."""
-        parts = parity_parts(self.kernels, self.mirrored(learned))
-        window = tuple(range(2, parts.ndim))
-        size = np.sqrt((parts**2).sum(window, keepdims=True))
+        parts = parity_parts(self.kernels, [1 + a for a in self.mirrored(learned)])
+        window = tuple(range(3, parts.ndim))
+        size = np.sqrt((parts**2).sum((2, *window), keepdims=True))
         scale = np.sqrt(np.divide(size.sum(0), size, out=np.zeros_like(size), where=size > 0))
-        count, excess = samples(self.size, self.dimension, learned)
+        count, excess = samples(self.size, self.dimension, learned, self.most)
         double, d = (2 * self.size - 1,) * self.dimension, self.dimension
-        energy = (abs(np.fft.rfftn(parts * scale, s=double, axes=window)) ** 2).sum((0, 1))
+        if self.most > 1:
+            k = np.fft.rfftn(parts * scale, s=(count,) * d, axes=window).reshape(
+                -1, self.inputs, count ** (d - 1) * (count // 2 + 1)
+            )
+            return float(np.linalg.eigvalsh(np.einsum("cix,cjx->xij", k, k.conj())).max() * excess)
+        energy = (abs(np.fft.rfftn(parts * scale, s=double, axes=window)) ** 2).sum((0, 1, 2))
         autocorrelation = np.fft.fftshift(np.fft.irfftn(energy, s=double, axes=range(d)))
         return float(abs(np.fft.rfftn(autocorrelation, s=(count,) * d, axes=range(d))).max() * excess)
 
     def apply(self, u: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """K u: (B, 1, *grid) to (B, C, *grid)."""
+        """K u: (B, inputs, *grid) to (B, C, *grid)."""
         for a, index in enumerate(self._folded(shape)):
             u = np.take(u, index, axis=2 + a)
         total = np.zeros((len(u), self.channels, *shape))
         for tap in itertools.product(range(self.size), repeat=self.dimension):
-            total += self._weights(tap) * u[_window(tap, shape)]
+            total += np.einsum("ci,bi...->bc...", self._weights(tap), u[_window(tap, shape)])
         return total
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Kᵀv: (B, C, *grid) to (B, 1, *grid)."""
-        total = np.zeros((len(v), 1, *(n + 2 * self.radius for n in shape)))
+        """Kᵀv: (B, C, *grid) to (B, inputs, *grid)."""
+        total = np.zeros((len(v), self.inputs, *(n + 2 * self.radius for n in shape)))
         for tap in itertools.product(range(self.size), repeat=self.dimension):
-            total[_window(tap, shape)] += (self._weights(tap) * v).sum(1, keepdims=True)
+            total[_window(tap, shape)] += np.einsum("ci,bc...->bi...", self._weights(tap), v)
         for a, (index, n) in enumerate(zip(self._folded(shape), shape, strict=True)):
             moved = np.moveaxis(total, 2 + a, 0)
             folded = np.zeros((n, *moved.shape[1:]))
@@ -149,10 +165,10 @@ class Bank:
         return total
 
     def _weights(self, tap: tuple[int, ...]) -> np.ndarray:
-        """The weights of all filters at one tap, to be multiplied with values (B, C, *grid)."""
-        every = self.kernels.reshape(self.channels, -1)
-        flat = int(np.ravel_multi_index(tap, (self.size,) * self.dimension))
-        return every[:, flat].reshape(-1, *(1,) * self.dimension)
+        """The weights of all filters at one tap: (C, inputs)."""
+        kernels: np.ndarray = np.moveaxis(self.kernels, (0, 1), (-2, -1))
+        weights: np.ndarray = kernels[tap]
+        return weights
 
     def _folded(self, shape: tuple[int, ...]) -> list[np.ndarray]:
         """Per axis, which node every node of the ringed array is the image of."""

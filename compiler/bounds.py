@@ -156,20 +156,22 @@ class Bounds:
         rates, is_exact = [sp.S.Zero for _ in groups], True
         low, growth = math.inf, [0.0 for _ in groups]
         for flux in self.system.fluxes:
-            i = flux.term.component
+            own_fields = range(len(groups)) if flux.whole else (flux.term.component,)
             strength, lowest, text, why_not = self._strength(flux, slopes)
             low = min(low, lowest)
             if strength is None:
                 return Bound(None, low, why_not=why_not)
             assumptions.append(text)
             if flux.bank is None:
-                groups[i].setdefault(strength, []).extend(flux.own)
+                groups[flux.term.component].setdefault(strength, []).extend(flux.own)
             else:
                 kappa = flux.term.kappa.xreplace(self.fixed)
                 own = strength / kappa if strength.free_symbols & channelled(flux, self.trainable) else sp.S.One
                 norm = self._bank_norm(flux.bank, own, slopes)
-                rates[i], is_exact = rates[i] + strength / own * norm, False
-            if lowest < 0:
+                is_exact = False
+                for i in own_fields:
+                    rates[i] += strength / own * norm
+            for i in own_fields if lowest < 0 else ():
                 growth[i] -= lowest * self.at_initial(flux.term.kappa * self._size(flux))
         for i, group in enumerate(groups):
             for strength, members in group.items():

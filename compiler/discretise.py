@@ -189,6 +189,11 @@ class DiscreteFlux:
         """Does the diffusivity read all channels of a bank?"""
         return self.bank is not None and self.bank.joint
 
+    @property
+    def whole(self) -> bool:
+        """Is it a bank of filters that read all fields of a system?"""
+        return self.bank is not None and self.bank.inputs > 1
+
 
 def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
     """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
@@ -275,14 +280,24 @@ class RightHandSide:
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
         names: dict[sp.Expr, str] = {**self.data, **system.components(builder, at)}
+        whole = [flux for flux in self.fluxes if flux.whole]
+        terms = [-f.term.kappa * v for f in whole for v in system._divergences(builder, f, u, at, names)]
         rates = [self._rate(i, u, at, names) for i in range(system.width)]
-        return rates[0] if len(rates) == 1 else builder.value(ops.Stack(), *(r.name for r in rates), hint="rate")
+        if len(rates) == 1:
+            terms += rates
+        elif any(rates) or not terms:
+            filled = [r or 0 * system.component(builder, u, i) for i, r in enumerate(rates)]
+            terms.append(builder.value(ops.Stack(), *(r.name for r in filled), hint="rate"))
+        total: Value = terms[0] or 0 * u
+        for term in terms[1:]:
+            total = total + term
+        return total
 
-    def _rate(self, i: int, u: Value, at: Value, names: dict[sp.Expr, str]) -> Value:
-        """The i-th equation."""
+    def _rate(self, i: int, u: Value, at: Value, names: dict[sp.Expr, str]) -> Value | None:
+        """The terms of the i-th equation alone; None if there are none."""
         system, builder = self.system, self.builder
         terms = []
-        for flux in (flux for flux in self.fluxes if flux.term.component == i):
+        for flux in (flux for flux in self.fluxes if flux.term.component == i and not flux.whole):
             for v in system._divergences(builder, flux, u, at, names):
                 if flux.term.weight != 1:
                     s = sp.Symbol("s", real=True)
@@ -296,7 +311,7 @@ class RightHandSide:
         if reaction != 0:
             terms.append(Value(builder, system._pointwise(builder, reaction, names, {}, hint)))
         if not terms:
-            return 0 * system.component(builder, u, i)
+            return None
         if system.width == 1:
             total: Value = terms[0]
             for term in terms[1:]:
@@ -469,8 +484,8 @@ class SemiDiscrete:
         """Kᵀ Φ(K u), channel by channel, or KᵀGK u with one diffusivity G for all channels, taken at `at`."""
         term, label = flux.term, bank.label
         own, _ = term.slots[term.own]
-        s_value, hint = self.filtered(builder, u, bank), f"flux_{label}"
-        known = s_value if at is u else self.filtered(builder, at, bank)
+        s_value, hint = self.filtered(builder, u, flux), f"flux_{label}"
+        known = s_value if at is u else self.filtered(builder, at, flux)
         if flux.joint:
             expression, nodal = self.squared_channels(builder, flux, known)
             g = self._pointwise(builder, expression, names, nodal, "g")
@@ -484,10 +499,11 @@ class SemiDiscrete:
             v = self._pointwise(builder, *_lagged(term, own, s_value, known, names), hint)
         return builder.value(ops.AdjointFilterBank(bank, self.parity), v, hint=f"div_{label}")
 
-    @staticmethod
-    def filtered(builder: Builder, u: Value, bank: Bank) -> str:
+    def filtered(self, builder: Builder, u: Value, flux: DiscreteFlux) -> str:
         """K u."""
-        return builder.add(ops.FilterBank(bank), u.name, hint="{0}_" + bank.label)
+        assert flux.bank is not None
+        v = u if flux.whole else self.component(builder, u, flux.term.component)
+        return builder.add(ops.FilterBank(flux.bank), v.name, hint="{0}_" + flux.bank.label)
 
     @staticmethod
     def squared_channels(builder: Builder, flux: DiscreteFlux, v: str) -> tuple[sp.Expr, dict[sp.Symbol, str]]:

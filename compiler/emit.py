@@ -455,7 +455,7 @@ class _Emitter:
             add(f"norm2_{label}", f"A bound on the squared norm of {label}: the squared sum of its taps.", *lines)
         if self.training.stencils:
             for bank in self.system.banks:
-                taps = ", ".join(["1", *[str(bank.size)] * bank.dimension])
+                taps = ", ".join([str(bank.inputs), *[str(bank.size)] * bank.dimension])
                 doc = f"The filters of step k: ({bank.channels}, {taps})."
                 add(bank.label, doc, *emit_bank.method(bank, self._at_step))
         for symbol, (bank, strength) in self.report.norms.items():

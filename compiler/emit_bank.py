@@ -17,12 +17,13 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
     if not banks:
         return ""
     first = banks[0]
-    count, excess = samples(first.size, first.dimension, learned=True)
+    count, excess = samples(first.size, first.dimension, learned=True, inputs=first.most)
     text = (
         environment()
         .get_template("torch/filters.py.j2")
         .render(
             normed=normed,
+            several=first.most > 1,
             size=first.size,
             dimension=first.dimension,
             count=count,
@@ -63,12 +64,14 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
         parities = tuple_code([str(p) for p in family.parities])
         basis = f"cosines({bank.size}, {parities}){'[1:]' * family.bare}"
         start = f"weights_of(START_{name}, {len(family.start[0])})"
+        if bank.inputs > 1:
+            start += f".reshape(-1, {bank.inputs}, {len(family.start[0]) // bank.inputs})"
         made.append(f"{start} @ {basis}")
         if learned:
             lines.append(f"basis = {basis}.to({kind})")
             lines += call("self.register_buffer", [f'"basis_{name}"', "basis", "persistent=False"], LINE - 8)
             lines.append(f"w = {start}.to({kind})")
-            repeated = "w" if repeats is None else f"w.repeat({repeats}, 1, 1)"
+            repeated = "w" if repeats is None else f"w.repeat({repeats}, 1, 1{', 1' * (bank.inputs > 1)})"
             lines.append(f"self.weights_{name} = nn.Parameter({repeated})")
     if learned:
         return lines
@@ -87,8 +90,8 @@ def method(bank: Bank, at: Callable[[str], str]) -> list[str]:
 
 
 def _together(start: str, made: list[str], bank: Bank) -> list[str]:
-    """The families of a bank as one array (C, 1, taps)."""
-    shape = ", ".join(["-1", "1", *[str(bank.size)] * bank.dimension])
+    """The families of a bank as one array (C, inputs, taps)."""
+    shape = ", ".join(["-1", str(bank.inputs), *[str(bank.size)] * bank.dimension])
     if len(made) == 1:
         return [f"{start}({made[0]}).reshape({shape})"]
     return ["families = (", *(f"    {m}," for m in made), ")", f"{start}torch.cat(families).reshape({shape})"]

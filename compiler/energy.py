@@ -113,7 +113,7 @@ def _bank_density(
 ) -> str | None:
     """Σ_c ½Ψ((K_c u)²), or ½Ψ(Σ_c (K_c u)²)."""
     assert flux.bank is not None
-    v = system.filtered(builder, u, flux.bank)
+    v = system.filtered(builder, u, flux)
     if flux.joint:
         g, nodal = system.squared_channels(builder, flux, v)
         ((q, name),) = nodal.items()

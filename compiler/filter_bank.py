@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -32,6 +32,9 @@ _TINY = 1e-12
 @dataclass(frozen=True)
 class FilterBank:
     """A bank of `channels` filters of `size` taps per axis (odd) in place of D in every flux term −D*Φ(D u).
+
+    In a system whose fields share one law all filters read all fields, as the channels of a colour image; otherwise
+    every field has its own bank.
 
     Args:
         channels: C; at least as many as D has components, twice that for symmetric filters.
@@ -94,12 +97,21 @@ class FilterBank:
         if not groups:
             raise UnsupportedTermError("FilterBank: the equation has no flux term −D*Φ(D u), so that there is no D")
         fluxes = []
-        for i, ((kappa, weight, flux, g), terms) in enumerate(groups.items(), 1):
-            label = "K" if len(groups) == 1 else f"K{i}"
-            bank = self._bank(label, [Stencil.build(dict(t.operator), axes) for t in terms], axes, values)
+        width = len(problem.unknowns)
+        split = []
+        for law, terms in groups.items():  # one bank for all fields, or one for each
+            of = sorted({t.component for t in terms})
+            parts = [terms] if len(of) == width else [[t for t in terms if t.component == i] for i in of]
+            split += [(law, part, width if len(of) == width else 1) for part in parts]
+        most = max(inputs for _, _, inputs in split)
+        for i, ((kappa, weight, flux, g), terms, inputs) in enumerate(split, 1):
+            label = "K" if len(split) == 1 else f"K{i}"
+            per_field = [[t for t in terms if inputs == 1 or t.component == j] for j in range(inputs)]
+            stencils = [[Stencil.build(dict(t.operator), axes) for t in own] for own in per_field]
+            bank = replace(self._bank(label, stencils, axes, values), most=most)
             if self.joint and g is None:
                 raise UnsupportedTermError(f"FilterBank(joint=True): the flux {flux} has no diffusivity g with Φ = g·s")
-            term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight)
+            term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight, of=(terms[0].component,))
             self._check_own(problem, term)
             fluxes.append(DiscreteFlux(term, (), local=term.local and not self.joint, bank=bank))
         kind = "even or odd filters" if self.symmetric else "filters"
@@ -108,7 +120,7 @@ class FilterBank:
 
     def _check_own(self, problem: Problem, term: FluxTerm) -> None:
         """A parameter of which every channel has its own cannot stand outside the flux."""
-        elsewhere = term.kappa.free_symbols | problem.pointwise.free_symbols
+        elsewhere = term.kappa.free_symbols.union(*(r.free_symbols for r in problem.reactions))
         both = sorted(term.flux.free_symbols & elsewhere & set(problem.parameters), key=str)
         if self.own_fluxes and both:
             raise DiscretisationError(
@@ -118,19 +130,30 @@ class FilterBank:
 
     # --- the filters to start from ------------------------------------------------------------------------
 
-    def _bank(self, label: str, stencils: list[Stencil], axes: tuple[Axis, ...], values: dict[str, float]) -> Bank:
-        D = np.stack([self._padded(K, values) for K in stencils])
-        if self.zero_mean and (abs(_sums(D)) > 1e-9 * _sums(abs(D))).any():
+    def _bank(
+        self, label: str, stencils: list[list[Stencil]], axes: tuple[Axis, ...], values: dict[str, float]
+    ) -> Bank:
+        """`stencils` stand for D, field by field."""
+        every = [np.stack([self._padded(K, values) for K in own]) for own in stencils]
+        inputs = len(every)
+        if any(self.zero_mean and (abs(_sums(D)) > 1e-9 * _sums(abs(D))).any() for D in every):
             raise DiscretisationError("FilterBank: D has a term without derivative; use zero_mean=False")
-        if self.init == "derivatives":
-            return self._grouped(label, self._with_derivatives(D), axes)
-        kernels = self._cosines([self.size] * len(axes))
+        if self.init == "derivatives":  # every filter reads one field
+            blocks = []
+            for i, D in enumerate(every):
+                own = self._with_derivatives(D, self.channels // inputs + (i < self.channels % inputs))
+                blocks.append(np.zeros((len(own), inputs, *own.shape[1:])))
+                blocks[-1][:, i] = own
+            return self._grouped(label, np.concatenate(blocks), axes)
+        line = cosines(inputs, (None,))  # and across the fields the vectors of the DCT, their mean first
+        kernels = np.stack([np.multiply.outer(c, k) for k in self._cosines([self.size] * len(axes)) for c in line])
         if self.init == "orthonormal":
             rng, sets = np.random.default_rng(self.seed), math.ceil(self.channels / len(kernels))
             kernels = np.concatenate([self._mixed(kernels, rng, pure=self.symmetric) for _ in range(sets)])
         kernels = self._enough(kernels, self.channels)
         bank = self._grouped(label, kernels, axes)
-        return self._grouped(label, kernels * math.sqrt(_energy(D).max() / bank.squared_norm()), axes)
+        size = max(_energy(D).max() for D in every)
+        return self._grouped(label, kernels * math.sqrt(size / bank.squared_norm()), axes)
 
     def _padded(self, K: Stencil, values: dict[str, float]) -> np.ndarray:
         """The taps of a finite difference on the window; the value at the face i + ½ is stored at the node i."""
@@ -142,7 +165,7 @@ class FilterBank:
             kernel[at] = number(w, values)
         return kernel
 
-    def _with_derivatives(self, D: np.ndarray) -> np.ndarray:
+    def _with_derivatives(self, D: np.ndarray, channels: int) -> np.ndarray:
         """D and as much of further filters as ‖K‖ ≤ ‖D‖ allows.
 
         For D = ∇ that is |D̂|² = Σ_a (4/h²) sin²(ξ_a/2). A mean along an axis has the symbol cos(ξ_a/2), so that means
@@ -152,12 +175,13 @@ class FilterBank:
         if self.symmetric:
             parts = parity_parts(D, range(D.ndim - 1)).swapaxes(0, 1).reshape(-1, *D.shape[1:])
             D = parts[abs(parts).max(tuple(range(1, D.ndim))) > _TINY * abs(D).max()]
-        if self.channels < len(D):
+        if channels < len(D):
+            of = f", {channels} of which read one field" if channels < self.channels else ""
             raise DiscretisationError(
-                f"FilterBank(channels={self.channels}): D has {len(D)} components"
+                f"FilterBank(channels={self.channels}){of}: D has {len(D)} components"
                 f"{', even and odd ones' if self.symmetric else ''}; use at least as many channels"
             )
-        if self.channels == len(D):
+        if channels == len(D):
             return D
         d = D.ndim - 1
         means = []
@@ -166,7 +190,7 @@ class FilterBank:
             pad = [[(0, 0)] + [(int(b == a) * i, int(b == a) * (1 - i)) for b in range(d)] for i in (0, 1)]
             means.append((np.pad(short, pad[0]) + np.pad(short, pad[1])) / 2)
         further = np.stack([k for ks in itertools.zip_longest(*means) for k in ks if k is not None])
-        further = self._enough(further, self.channels - len(D))
+        further = self._enough(further, channels - len(D))
         energy, gap = _energy(further), symbol.max() - symbol
         seen = energy > 1e-6 * energy.max()
         share = float((gap[seen] / energy[seen]).min())
@@ -203,15 +227,18 @@ class FilterBank:
 
     def _grouped(self, label: str, kernels: np.ndarray, axes: tuple[Axis, ...]) -> Bank:
         """The bank of these filters as weights of the cosines."""
-        taps, families = kernels.reshape(len(kernels), -1), []
+        inputs, families = kernels.shape[1], []
+        taps = kernels.reshape(len(kernels), inputs, -1)
         for parities in itertools.product((0, 1) if self.symmetric else (None,), repeat=len(axes)):
             bare = self.zero_mean and 1 not in parities
             weights = taps @ cosines(self.size, parities)[bare:].T
             weights[abs(weights) < _TINY * abs(taps).max()] = 0
-            members = weights[np.linalg.norm(weights, axis=1) > 0.5 * np.linalg.norm(taps, axis=1)]
+            members = weights[np.linalg.norm(weights, axis=(1, 2)) > 0.5 * np.linalg.norm(taps, axis=(1, 2))]
             if len(members):
-                families.append(Family(parities, bare, tuple(tuple(map(float, w)) for w in members)))
-        return Bank(label, self.size, axes, tuple(families), self.symmetric, self.joint, self.own_fluxes)
+                families.append(Family(parities, bare, tuple(tuple(map(float, w.ravel())) for w in members)))
+        return Bank(
+            label, self.size, axes, tuple(families), self.symmetric, self.joint, self.own_fluxes, inputs, most=inputs
+        )
 
 
 FilterBank.__init__ = strict(FilterBank.__init__)  # type: ignore[method-assign]

@@ -65,7 +65,10 @@ def lifted(
         rights[0] -= speed * d(problem.unknown, problem.coordinates[a])
     for flux in system.fluxes:
         if flux.bank is not None:
-            rights[flux.term.component] += _filtered(system, flux, values, banks[flux.bank.label], order)
+            read = range(len(rights)) if flux.whole else [flux.term.component]
+            parts = _filtered(system, flux, [problem.unknowns[i] for i in read], values, banks[flux.bank.label], order)
+            for i, part in zip(read, parts, strict=True):
+                rights[i] += part
             continue
         terms = (_term(system, flux, i, stencils, order) for i in range(len(flux.own)))
         rights[flux.term.component] += sp.Add(*terms)
@@ -97,29 +100,31 @@ def _term(system: SemiDiscrete, flux: DiscreteFlux, i: int, stencils: Mapping[st
 def _filtered(
     system: SemiDiscrete,
     flux: DiscreteFlux,
+    fields: Sequence[sp.Expr],
     values: Mapping[Parameter, float | list[float]],
     kernels: np.ndarray,
     order: int,
-) -> sp.Expr:
-    """−κ Σ_c D_c*Φ_c(D_c u), D_c the operator that the c-th filter of a bank is."""
+) -> list[sp.Expr]:
+    """−κ Σ_c D_ci*Φ_c(Σ_j D_cj u_j) for every field i that a bank reads, D_ci the operator that the filter is."""
     problem, term = system.problem, flux.term
-    u, x, (s, _) = problem.unknowns[term.component], problem.coordinates, term.slots[0]
+    x, (s, _) = problem.coordinates, term.slots[0]
     h = [float(axis.spacing) for axis in system.axes]
     radius = kernels.shape[-1] // 2
     operators = []
     for kernel in kernels:
-        taps = {tuple(i - radius for i in j): float(w) for j, w in np.ndenumerate(kernel)}
-        operators.append(_moments(taps, h, order, tiny=1e-6))  # single precision
-    values_of = [_applied(D, u, x) for D in operators]
+        every = [{tuple(i - radius for i in j): float(w) for j, w in np.ndenumerate(k)} for k in kernel]
+        operators.append([_moments(taps, h, order, tiny=1e-6) for taps in every])  # single precision
+    values_of = [sp.Add(*(_applied(D, u, x) for D, u in zip(own, fields, strict=True))) for own in operators]
     norm = sp.sqrt(sp.Add(*(v**2 for v in values_of)))
-    total = sp.S.Zero
-    for c, (D, v) in enumerate(zip(operators, values_of, strict=True)):
+    totals = [sp.S.Zero for _ in fields]
+    for c, (row, v) in enumerate(zip(operators, values_of, strict=True)):
         own = {p: sp.Float(given[c], 15) for p, given in values.items() if isinstance(given, list)}
         law = term.flux.xreplace({s: v})
         if flux.joint and term.diffusivity is not None:
             law = term.diffusivity.xreplace({s: norm}) * v
-        total -= term.kappa * _applied(D, law.xreplace(own), x, adjoint=True)
-    return total
+        for i, D in enumerate(row):
+            totals[i] -= term.kappa * _applied(D, law.xreplace(own), x, adjoint=True)
+    return totals
 
 
 def _applied(operator: Operator, e: sp.Expr, x: Sequence[sp.Symbol], adjoint: bool = False) -> sp.Expr:

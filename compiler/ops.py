@@ -153,7 +153,7 @@ class AdjointStencil(Linear):
 
 @dataclass(frozen=True)
 class FilterBank(Op):
-    """K v: (B, 1, …) to (B, C, …), all on the nodes."""
+    """K v: (B, 1, …), or all fields, to (B, C, …), all on the nodes."""
 
     bank: Bank
     kind: ClassVar[str] = "filter bank"
@@ -170,7 +170,7 @@ class FilterBank(Op):
 
 @dataclass(frozen=True)
 class AdjointFilterBank(Op):
-    """Kᵀ v: (B, C, …) to (B, 1, …)."""
+    """Kᵀ v: (B, C, …) to (B, 1, …), or to all fields."""
 
     bank: Bank
     parity: Parity

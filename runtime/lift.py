@@ -97,10 +97,10 @@ def trained_values(net: Net, module: Any) -> list[dict[Parameter, float | list[f
 
 
 def kernels_of(module: Any, label: str, k: int) -> np.ndarray:
-    """The filters of step k: (C, taps)."""
+    """The filters of step k: (C, inputs, taps)."""
     filters = getattr(module, label)
     filters = filters(k) if callable(filters) and not isinstance(filters, Tensor) else filters
-    kernels: np.ndarray = filters.detach().double().cpu().numpy()[:, 0]
+    kernels: np.ndarray = filters.detach().double().cpu().numpy()
     return kernels
 
 

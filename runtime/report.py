@@ -164,7 +164,9 @@ def filter_plots(net: Net, module: Any = None) -> list[tuple[str, str]]:
                 axes.axis("off")
                 if kernel is not None:
                     size = abs(kernel).max() or 1.0
-                    axes.imshow(np.atleast_2d(kernel), cmap="coolwarm", vmin=-size, vmax=size)
+                    axes.imshow(
+                        np.concatenate([np.atleast_2d(k) for k in kernel]), cmap="coolwarm", vmin=-size, vmax=size
+                    )
             found.append((f"{bank.label}, layer {k}" if module is not None else bank.label, _svg(figure)))
     return found
 

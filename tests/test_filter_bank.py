@@ -486,3 +486,99 @@ def test_cosines_are_orthonormal():
     for size, d in ((3, 1), (5, 2), (3, 3)):
         basis = cosines(size, (None,) * d)
         assert abs(basis @ basis.T - np.eye(size**d)).max() < 1e-14
+
+
+# --- filters of several fields ---------------------------------------------------------------------------------
+
+
+def colours(count=3, boundary=NO_FLUX, reaction=False):
+    """Colour diffusion: all channels of an image in one diffusivity."""
+    axes = loom.coordinates("x y")
+    fields = [loom.field(name, *axes) for name in ("red", "green", "blue")[:count]]
+    g = loom.diffusivity("perona-malik", LAM)(sum(loom.norm2(loom.grad(u)) for u in fields))
+    own = [BETA * (loom.data(f"f_{u.func}", *axes) - u) if reaction else 0 for u in fields]
+    return loom.PDE(
+        [Eq(loom.dt(u), loom.div(g * loom.grad(u)) + r) for u, r in zip(fields, own, strict=True)], boundary=boundary
+    )
+
+
+COLOURED = {
+    "derivatives": {"channels": 9},
+    "dct": {"init": "dct"},
+    "symmetric dct": {"init": "dct", "symmetric": True},
+    "orthonormal": {"init": "orthonormal", "joint": True},
+    "own fluxes": {"init": "dct", "own_fluxes": True, "symmetric": True},
+}
+
+
+@pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
+@pytest.mark.parametrize("options", COLOURED)
+def test_filters_of_a_colour_image(options, boundary):
+    """The network is the reference, its transpose exact, its norm below the certified one, for shaken weights too."""
+    net = network(
+        colours(boundary=boundary), trainable=["stencil", "tau", LAM], size=3, **{"channels": 14, **COLOURED[options]}
+    )
+    u = state((2, 3, 7, 6), scale=0.2)
+    expected = torch.from_numpy(net.reference(u.numpy()))
+    torch.testing.assert_close(net.module(dtype=torch.float64)(u).detach(), expected, rtol=0, atol=1e-12)
+    bank = net.compiled.system.banks[0]
+    assert bank.inputs == 3 and bank.kernels.shape == (bank.channels, 3, 3, 3)
+    columns = bank.apply(np.eye(126).reshape(126, 3, 7, 6), (7, 6)).reshape(126, -1).T
+    rows = bank.adjoint(np.eye(len(columns)).reshape(-1, bank.channels, 7, 6), (7, 6)).reshape(len(columns), -1)
+    np.testing.assert_allclose(rows, columns, atol=1e-12)
+    norm, bound = np.linalg.norm(columns, 2) ** 2, bank.squared_norm()
+    assert norm <= bound * (1 + 1e-9) and bound <= 8 * 1.003  # ‖K‖ ≤ ‖D‖
+    module = shaken(net.module(dtype=torch.float64))
+    for k in range(3):
+        K = module.K(k).detach().double()
+        ringed = torch.eye(126, dtype=torch.float64).reshape(126, 3, 7, 6)
+        out = torch.nn.functional.conv2d(module.extend(ringed), K).reshape(126, -1)
+        tight = float(torch.linalg.matrix_norm(out, 2)) ** 2
+        certified = float(module.rho(k).detach())  # sup g = 1
+        assert tight <= certified * (1 + 1e-9)
+        if bank.symmetric or boundary == PERIODIC:
+            assert certified <= 1.45 * tight  # a small grid does not reach the supremum over all
+    assert module.certificate()["status"] == "proved"
+    assert (module(u).flatten(1).norm(dim=1) <= u.flatten(1).norm(dim=1)).all()
+
+
+def test_colours_start_as_the_diffusion_they_replace_and_are_lifted():
+    pde = colours(2)
+    net = network(pde, channels=4, size=3, joint=True)
+    plain = loom.compile(pde, scheme=loom.ForwardEuler(3, tau=net.stability.tau))
+    u = state((1, 2, 8, 8), scale=1e-3)  # so small that g is 1, wherever it is taken
+    torch.testing.assert_close(net.module(torch.float64)(u), plain.module(torch.float64)(u), rtol=0, atol=1e-7)
+    red, green = loom.lift(net.module(torch.float64), order=1).equations[0]
+    assert str(red.lhs.expr.func) == "red" and "green" in str(red.rhs) and "green" in str(green.rhs)
+
+
+def test_a_colour_denoiser_with_data_trains_and_is_saved(tmp_path):
+    options = {"size": 3, "init": "dct", "symmetric": True, "scheme": loom.ForwardEuler(1)}
+    net = network(colours(reaction=True), trainable=["stencil", BETA, "tau"], **options)
+    module, u = net.module(), state((1, 3, 6, 6), scale=0.2).float()
+    data = {f"f_{name}": u[:, i : i + 1] for i, name in enumerate(("red", "green", "blue"))}
+    module(u, **data).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+    assert module.certificate()["status"] == "proved"
+    again = loom.load(net.save(tmp_path, module)).module()
+    torch.testing.assert_close(again(u, **data), module(u, **data), rtol=0, atol=1e-6)
+    compiled = torch.compile(module, fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(u, **data), module(u, **data), rtol=0, atol=1e-6)
+
+
+def test_fields_of_different_laws_have_banks_of_their_own():
+    x, y = loom.coordinates("x y")
+    u, v = loom.field("u", x, y), loom.field("v", x, y)
+    g = loom.diffusivity("perona-malik", LAM)
+    first = Eq(loom.dt(u), loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)) + v - u)
+    net = network(
+        loom.PDE([first, Eq(loom.dt(v), 2 * loom.laplacian(v))], boundary=NO_FLUX),
+        unstable="allow",
+        scheme=loom.ForwardEuler(2, tau=0.05),
+    )
+    assert [bank.inputs for bank in net.compiled.system.banks] == [1, 1]
+    w = state((2, 2, 7, 6))
+    expected = torch.from_numpy(net.reference(w.numpy()))
+    torch.testing.assert_close(net.module(torch.float64)(w), expected, rtol=0, atol=1e-12)
+    with pytest.raises(DiscretisationError, match="of which read one field"):
+        network(colours(3), channels=5, size=3)
