@@ -4,7 +4,8 @@
 
 trains the arms (all by default) and tests them, and writes docs/denoising.md from all results in
 examples/results/denoising.json. A run that is stopped goes on where it was; 36,000 steps take about two hours on one
-core. With `--then` a second run follows from there, at half the rate with batches twice as large. The folders hold grey images, such as BSD400 and BSD68; without them the photographs of scikit-image are taken.
+core. With `--then` a second run follows from there, at half the rate with batches twice as large. The folders hold grey
+images, such as BSD400 and BSD68; without them the photographs of scikit-image are taken.
 
     norm-stable    ‖u⁺‖ ≤ max(‖u‖, ‖f‖) in every step: mixtures of Perona–Malik fluxes, positive weights
     nonexpansive   ‖S(u) − S(v)‖ ≤ ‖u − v‖: mixtures of Charbonnier fluxes

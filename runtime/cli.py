@@ -95,8 +95,9 @@ def evaluate(
     options = read_spec(folder / "spec.toml").train
     trained = options.sigma if options else 25 / 255
     strength = sigma / 255 if sigma is not None else trained if isinstance(trained, float) else sum(trained) / 2
-    held_out = load_images(options.data if options else "skimage", held_out=True) if data is None else None
-    images, module = held_out or load_images(data, held_out=None), saved.module()
+    channels = saved.net.compiled.system.width
+    source, held_out = (options.data if options else "skimage", True) if data is None else (data, None)
+    images, module = load_images(source, held_out, channels), saved.module()
     denoise = denoiser(module, options.observed if options else None, options.level if options else None)
     noisy, denoised = score(lambda u: u, images, strength), score(lambda u: denoise(u, strength), images, strength)
     _table(

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..compiler.errors import TrainingError, strict, suggest
 from .checkpoint import read_checkpoint, read_record, write_checkpoint
 from .data import Patches, load_images
+from .lift import NETS
 from .load import write_atomic
 from .metrics import psnr
 
@@ -55,7 +56,7 @@ def fit(
     seed: int = 0,
     out: str | Path = "out/train",
     save_every: int = 100,
-    observed: str | None = None,
+    observed: str | Sequence[str] | None = None,
     level: str | None = None,
     schedule: str = "cosine",
     clip: float | None = None,
@@ -72,11 +73,13 @@ def fit(
     A run in `out` with the same settings is resumed; other settings are a `TrainingError`.
 
     Args:
-        data: "skimage", a folder of images, or a list of arrays in [0, 1]; patches are turned and flipped at random.
+        data: "skimage", a folder of images, an HDF5 file of images, or a list of arrays in [0, 1]; patches are turned
+            and flipped at random. A system of three fields is trained on colour images, of n fields on (H, W, n).
         sigma: the standard deviation of the noise, on the scale of the images, or the lowest and the highest one,
             between which every patch has its own.
         rate, schedule: the learning rate, falling along a half "cosine" to 1 % of it, or "constant".
-        observed: the data field that is given the noisy image, as f in a reaction β(f − u).
+        observed: the data field that is given the noisy image, as f in a reaction β(f − u); of a system one for every
+            field.
         level: the data field that is given σ at every pixel, as in g(|∇u|²/σ²); without it the network is blind.
         clip: gradients of a larger norm are scaled down to it.
         average: weights are averaged with this decay per step, such as 0.999, and the averages are what is validated
@@ -106,15 +109,22 @@ def fit(
         raise TrainingError(f"fit(schedule={schedule!r}): {suggest(str(schedule), ['cosine', 'constant'])}")
     if average is not None and average >= 1:
         raise TrainingError(f"fit(average={average!r}): the decay of an average lies between 0 and 1, such as 0.999")
+    net = NETS.get(type(module))
+    channels = 1 if net is None else net.compiled.system.width
+    several = observed is not None and not isinstance(observed, str)
+    if several and (not isinstance(observed, (list, tuple)) or len(observed) != channels):
+        raise TrainingError(f"fit(observed={observed!r}): the network has {channels} fields; give one name for each")
     roles = {key: name for key, name in (("observed", observed), ("level", level)) if name is not None}
-    settings |= {**given, **roles, "sigma": list(noise) if len(noise) > 1 else noise[0], "schedule": schedule}
+    recorded = {k: name if isinstance(name, str) else list(name) for k, name in roles.items()}
+    settings |= {**given, **recorded, "sigma": list(noise) if len(noise) > 1 else noise[0], "schedule": schedule}
     if not list(module.parameters()):
         raise TrainingError("the network has no weights; compile it with trainable=[…]")
     read = [p.name for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty][1:]
-    for key, name in roles.items():
-        if name not in read or list(roles.values()).count(name) > 1:
+    given_to = [(key, n) for key, names in roles.items() for n in ([names] if isinstance(names, str) else names)]
+    for key, name in given_to:
+        if name not in read or [n for _, n in given_to].count(name) > 1:
             raise TrainingError(f"fit({key}={name!r}): no data field of its own; the network reads {read}")
-    needs = [name for name in read if name not in roles.values()]
+    needs = [name for name in read if name not in [n for _, n in given_to]]
     if needs:
         raise TrainingError(
             f"the network reads the data fields {needs}; if one of them is the noisy image, say observed={needs[0]!r}, "
@@ -135,17 +145,18 @@ def fit(
             f"accelerator={accelerator!r}, devices={devices}, precision={precision!r}: {error}"
         ) from None
     fabric.launch()
-    run = _Run(fabric, module, data, settings, out, save_every, precision)
+    run = _Run(fabric, module, load_images(data, channels=channels), data, settings, out, save_every, precision)
     return run.train(progress and fabric.is_global_zero)
 
 
-def denoiser(module: Any, observed: str | None, level: str | None) -> Callable[..., Any]:
+def denoiser(module: Any, observed: str | Sequence[str] | None, level: str | None) -> Callable[..., Any]:
     """(noisy, σ) ↦ the module's output, σ a number or a map: its data fields are given what they are for."""
+    names = [observed] if isinstance(observed, str) else list(observed or ())
 
     def denoise(noisy: torch.Tensor, sigma: Any) -> Any:
-        data = {} if observed is None else {observed: noisy}
+        data = {name: noisy[:, i : i + 1] for i, name in enumerate(names)}
         if level is not None:
-            data[level] = sigma if isinstance(sigma, torch.Tensor) else torch.full_like(noisy, sigma)
+            data[level] = sigma if isinstance(sigma, torch.Tensor) else torch.full_like(noisy[:, :1], sigma)
         return module(noisy, **data)
 
     return denoise
@@ -156,6 +167,7 @@ class _Run:
         self,
         fabric: Any,
         module: nn.Module,
+        images: Sequence[torch.Tensor],
         data: Any,
         settings: dict[str, Any],
         out: Path,
@@ -163,7 +175,6 @@ class _Run:
         precision: str,
     ) -> None:
         self.fabric, self.module, self.settings, self.out, self.save_every = fabric, module, settings, out, save_every
-        images = load_images(data)
         self.patches = Patches(images, settings["patch"], settings["batch"], settings["sigma"], settings["seed"])
         self.validation = Patches(images, settings["patch"], 32, settings["sigma"], settings["seed"] + 500_000).draw(0)
         self.optimiser = torch.optim.Adam(module.parameters(), lr=settings["rate"])
@@ -171,7 +182,9 @@ class _Run:
             **settings,
             "save_every": save_every,
             "precision": precision,
-            "data": data if isinstance(data, (str, Path)) and not isinstance(data, Path) else _fingerprint(images),
+            "data": data
+            if isinstance(data, (str, Path)) and not isinstance(data, Path)
+            else _fingerprint(list(images)),
             "network": _fingerprint(list(module.state_dict().values())) + type(module).__name__,
         }
         self.step, self.best, self.worse = 0, -math.inf, 0

@@ -38,7 +38,7 @@ def score(denoise: Callable[[Tensor], Tensor], images: Sequence[Tensor], sigma: 
         started = time.perf_counter()
         output = denoise(noisy).clamp(0, 1)
         seconds += time.perf_counter() - started
-        pixels += clean.numel()
+        pixels += clean[0, 0].numel()
         values.append(psnr(output, clean))
         similar.append(float(structural_similarity_index_measure(output, clean, data_range=1.0)))
     n = len(images)

@@ -110,7 +110,7 @@ class TrainTable(_Table):
     seed: int = Field(0, ge=0)
     out: str = "out/train"
     save_every: int = Field(100, ge=1)
-    observed: str | None = None
+    observed: str | list[str] | None = None
     level: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: float | None = Field(None, gt=0)

@@ -13,6 +13,7 @@ import traceback
 from fractions import Fraction
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from skimage.restoration import denoise_tv_chambolle
 from sympy import Eq
 
 import pdeloom as loom
+from pdeloom.runtime import cli
 from pdeloom.runtime.checkpoint import read_checkpoint, read_record
 from pdeloom.runtime.data import Patches, add_noise, as_image, load_images
 from pdeloom.runtime.load import alike
@@ -518,21 +520,55 @@ def test_the_denoising_example_keeps_its_results(tmp_path, monkeypatch):
     kept = [example.Row(**row) for row in json.loads(example.RESULTS.read_text(encoding="utf-8"))]
     assert example.page(kept) == (ROOT / "docs" / "denoising.md").read_text(encoding="utf-8")
     network = example.network
-    monkeypatch.setattr(example, "network", lambda arm: network(arm, 4, 3, 1, 2))
+    small = {"channels": 4, "size": 3, "layers": 1, "terms": 2}
+    monkeypatch.setattr(example, "network", lambda arm: network(arm, **small))
     monkeypatch.setattr(example, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(example, "PRETRAINED", tmp_path)
     for name, image in enumerate(images()):
         imsave(tmp_path / f"{name}.png", (255 * image).astype(np.uint8), check_contrast=False)
     rows = []
-    for arm in ("nonexpansive", "energy", "energy"):
-        folder = str(tmp_path)
-        row, module = example.run(arm, folder, folder, 2, 25.0, tmp_path / arm, patch=16, progress=False)
+    for arm in ("nonexpansive", "energy", "free", "energy"):
+        folder, then = str(tmp_path), 1 if arm == "free" else 0
+        row, module = example.run(arm, folder, folder, 2, 25.0, tmp_path / arm, then, patch=16, progress=False)
         example.ship(arm, 25.0, module)
         rows = example.keep(row)
-    assert [r.arm for r in rows] == ["nonexpansive", "energy"] and rows[0].images == 3
-    assert rows[0].certificate == rows[1].certificate == "proved"
+    assert [r.arm for r in rows] == ["nonexpansive", "energy", "free"] and rows[0].images == 3
+    assert [r.certificate for r in rows] == ["proved", "proved", "unknown"] and [r.steps for r in rows] == [2, 2, 3]
     assert "| energy | 25 |" in example.page(rows)
     assert (tmp_path / "denoiser-energy-25" / "spec.toml").exists()
+
+
+def test_colour_images_train_a_system_from_hdf5(tmp_path, capsys):
+
+    x, y = loom.coordinates("x y")
+    fields, data = ([make(f"{p}{c}", x, y) for c in "rgb"] for make, p in ((loom.field, "u"), (loom.data, "f")))
+    g = loom.diffusivity("perona-malik", 0.1)(sum(loom.norm2(loom.grad(u)) for u in fields))
+    beta = loom.parameter("beta", 0.1, positive=True)
+    equations = [Eq(loom.dt(u), loom.div(g * loom.grad(u)) + beta * (f - u)) for u, f in zip(fields, data, strict=True)]
+    net = loom.compile(
+        loom.PDE(equations, boundary=loom.NoFlux()), scheme=loom.ForwardEuler(2), trainable=[beta, "tau"]
+    )
+    stack = np.random.default_rng(0).integers(0, 255, (4, 20, 24, 3), dtype=np.uint8)
+    with h5py.File(tmp_path / "colours.h5", "w") as file:
+        file["group/stack"], file["single"] = stack, stack[0] / 255.0
+    assert [tuple(i.shape) for i in load_images(tmp_path / "colours.h5", None, 3)] == [(1, 3, 20, 24)] * 5
+    options = {"steps": 4, "batch": 2, "patch": 16, "progress": False, "out": tmp_path / "run"}
+    fitted = loom.fit(net.module(), tmp_path / "colours.h5", observed=["fr", "fg", "fb"], **options)
+    assert fitted.certificate["status"] == "proved" and fitted.steps == 4
+    saved = net.save(tmp_path / "net", fitted.module, train={"sigma": 0.1, "observed": ["fr", "fg", "fb"]})
+    cli.evaluate(str(saved), str(tmp_path / "colours.h5"))
+    assert "5 images" in capsys.readouterr().out
+    for wrong, words in ((["fr", "fg"], "3 fields"), (["fr", "fg", "fg"], "'fg'"), ("fr", "data fields")):
+        with pytest.raises(loom.TrainingError, match=words):
+            loom.fit(net.module(), "skimage", observed=wrong, **options)
+    with pytest.raises(loom.DataError, match=r"give an image \(H, W, 3\)"):
+        loom.fit(net.module(), images(), observed=["fr", "fg", "fb"], **options)
+    with h5py.File(tmp_path / "grey.h5", "w") as file:
+        file["stack"] = stack[..., 0]
+    assert len(load_images(str(tmp_path / "grey.h5"))) == 3
+    (tmp_path / "broken.h5").write_text("no", encoding="utf-8")
+    with pytest.raises(loom.DataError, match="no HDF5 file"):
+        load_images(tmp_path / "broken.h5")
 
 
 # --- the report -----------------------------------------------------------------------------------------------
