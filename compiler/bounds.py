@@ -303,7 +303,8 @@ class Bounds:
                 return Bound(None, why_not="the difference has more than two taps, so I − τA has negative entries")
             (offset, weight), _ = taps[0]
             axis = self.system.axes[next(a for a, j in enumerate(offset) if j)]
-            wall = axis.sides is not None and any(side.plane == "face" and side.parity < 0 for side in axis.sides)
+            held = [s for s in axis.sides or () if s.plane == "face" and (s.parity < 0 or s.mixed)]
+            wall = bool(held)
             if wall:
                 assumptions.append(f"at least two cells along {axis.name}")
             totals[flux.term.component] += strength * weight**2 * (3 if wall else 2)

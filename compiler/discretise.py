@@ -66,6 +66,7 @@ class FiniteDifference:
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         fluxes = tuple(self._flux(term, axes) for term in problem.fluxes)
         _check_corners(axes, fluxes)
+        _check_open(axes, fluxes, self.order)
         transports = tuple(self._transport(a, speed, axes) for a, speed in problem.transport)
         return SemiDiscrete(problem, grid, axes, fluxes, transports, f"finite differences of order {self.order}")
 
@@ -198,7 +199,7 @@ class DiscreteFlux:
 def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
     """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
     clash = next(
-        (p for p in itertools.combinations(axes, 2) if all(a.fixed for a in p) and len(p[0].fixed | p[1].fixed) > 1),
+        (p for p in itertools.combinations(axes, 2) if all(a.held for a in p) and len(p[0].held | p[1].held) > 1),
         None,
     )
     if clash is not None and not all(flux.local or flux.term.linear for flux in fluxes):
@@ -207,6 +208,28 @@ def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> No
             f"Dirichlet walls of different values meet along {names}, and a diffusivity that couples directions reads "
             f"the gradient in that corner; give both one value, or one of them NoFlux() or Periodic()"
         )
+
+
+def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: int) -> None:
+    """What Neumann and Robin conditions can be given to: fluxes of first derivatives, at order 2."""
+    for a, axis in enumerate(axes):
+        if not axis.open:
+            continue
+        names = tuple(other.name for other in axes)
+        for flux in fluxes:
+            shown = show_operator(flux.term.operator, names)
+            along = [orders for orders, _ in flux.term.operator if orders[a]]
+            if along and (order > 2 or len(flux.term.operator) > 1 or sum(along[0]) > 1):
+                raise BoundaryError(
+                    f"Neumann and Robin conditions along {axis.name} serve first derivatives at order 2, and not "
+                    f"{shown} at order {order}; use NoFlux(), Dirichlet(…), Periodic(), or FiniteDifference(order=2)"
+                )
+            own = flux.term.slots[flux.term.own][0]
+            if along and flux.term.diffusivity is None and ops.parity_of(flux.term.flux, {own: -1}) != -1:
+                raise BoundaryError(
+                    f"the flux {flux.term.flux} through a wall with a Neumann or Robin condition along {axis.name} "
+                    f"has to be an odd function of {shown}"
+                )
 
 
 def _lagged(
@@ -353,6 +376,8 @@ class SemiDiscrete:
         """Why the Jacobian of f is not symmetric; empty if it is."""
         if self.transports:
             return "transport is skew"
+        if any(a.open for a in self.axes) and not all(flux.local or flux.term.linear for flux in self.fluxes):
+            return "beside Neumann and Robin conditions a diffusivity that couples directions is no gradient"
         for (u, r), (v, q) in itertools.combinations(
             zip(self.problem.unknowns, self.problem.reactions, strict=True), 2
         ):
@@ -398,8 +423,15 @@ class SemiDiscrete:
 
     @property
     def level(self) -> float | None:
-        """The value of all walls; None if they have several."""
+        """The value of all walls; None if they have several, or let something in."""
+        if self.fed:
+            return None
         return 0.0 if not self.fixed else self.fixed[0] if len(self.fixed) == 1 else None
+
+    @property
+    def fed(self) -> bool:
+        """Does a Neumann condition let something in?"""
+        return any(axis.fed for axis in self.axes)
 
     @property
     def homogeneous(self) -> SemiDiscrete:

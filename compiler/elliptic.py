@@ -32,11 +32,11 @@ import sympy as sp
 
 from . import ops
 from .discretise import TAU, RightHandSide, SemiDiscrete
-from .errors import DeclarationError, DiscretisationError, SchemeError, UnsupportedTermError
+from .errors import BoundaryError, DeclarationError, DiscretisationError, SchemeError, UnsupportedTermError
 from .fields import Data
 from .filter_bank import FilterBank
 from .graph import Builder, linearise, rebuild
-from .grid import Axis, Grid, Periodic, Spacing
+from .grid import Axis, Grid, Mixed, Periodic, Spacing
 from .layout import offsets, plan
 from .passes import optimise
 from .problem import Operator, Problem
@@ -481,6 +481,9 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
             "Multigrid needs the operator at every spacing, and filters are known at one; use FiniteDifference, or "
             "another solver"
         )
+    other = next((b for pair in problem.boundary for b in pair if isinstance(b, Mixed) and b.side("cell").mixed), None)
+    if other is not None:
+        raise BoundaryError(f"{other!r} under multigrid is not supported yet; use Dirichlet, NoFlux or Periodic")
     if problem.transport:
         raise UnsupportedTermError("a first derivative under multigrid is not supported yet; only fluxes are")
     powers = [Spacing(str(x)) for x in problem.coordinates]

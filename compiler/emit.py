@@ -832,7 +832,7 @@ class _Emitter:
         """A ring of one node without flux is replication: one pass in eager mode, where concatenation takes one per
         axis. Compiled it is the other way round, for concatenation fuses with the step and clamped indices do not."""
         reflecting = all(
-            axis.sides is not None and all(side.plane == "face" and side.parity > 0 for side in axis.sides)
+            axis.sides is not None and all(side.plane == "face" and side.parity == 1 for side in axis.sides)
             for axis in self.axes
         )
         if role != "state" or not reflecting or set(widths) != {1}:

@@ -31,6 +31,8 @@ _q = sp.Symbol("q", nonnegative=True)
 
 def why_no_energy(system: SemiDiscrete) -> str:
     """Why f is no gradient; empty where it is one."""
+    if any(axis.open for axis in system.axes):
+        return "no energy is known beside Neumann and Robin conditions"
     if system.asymmetry:
         return f"f is not the gradient of an energy: {system.asymmetry}"
     return ""

@@ -84,7 +84,7 @@ class FilterBank:
             other = next((b for b in pair if not isinstance(b, (NoFlux, Periodic))), None)
             if other is not None:
                 raise BoundaryError(
-                    f"FilterBank: boundary {other!r} of {x}: filters of several taps have no Dirichlet wall; use "
+                    f"FilterBank: boundary {other!r} of {x}: filters of several taps have no such wall; use "
                     f"NoFlux() or Periodic(), or FiniteDifference"
                 )
         if problem.transport:

@@ -8,9 +8,14 @@ symmetry extends a value beyond its *mirror plane*, evenly or oddly:
     Dirichlet(0), vertex    −2  (one node outside)      odd:  u₋₁ = 0, u₋₂ = −u₀
     Dirichlet(0), cell      −1  (the face −½)           odd:  u₋₁ = −u₀
     Periodic                none                        wraps around
+    Neumann, Robin          −1  (the face −½)           open: u₋₁ = r·u₀ + s
 
-Between walls of another value g the *deviation* u − g is odd: u₋₁ = g, u₋₂ = 2g − u₀, or u₋₁ = 2g − u₀. Derivatives
-of u, and directions in which it changes, have the parities of the table.
+Between walls of another value g the *deviation* u − g is odd: u₋₁ = g, u₋₂ = 2g − u₀, or u₋₁ = 2g − u₀. Derivatives of
+u, and directions in which it changes, have the parities of the table.
+
+Neumann and Robin conditions a·u + b·∂u/∂n = v have r = (b/h − a/2)/(b/h + a/2) and s = v/(b/h + a/2): the mean of u₀
+and u₋₁ is u on the face, their difference its derivative. The flux through the face is what this derivative makes it,
+and nothing is known further out.
 
 Every derivative flips the parity, products multiply it: so each value in the network has ghost values too,
 and the transpose of a difference operator is again a difference operator. A point *on* a mirror plane
@@ -20,7 +25,7 @@ occurs once in the reflected picture and every other point twice, hence its quad
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from numbers import Real
 from typing import Any, ClassVar, Literal, TypeVar
@@ -38,7 +43,11 @@ Walls = tuple[tuple[float, float], ...]
 """Per axis the value of the unknown on the low and the high mirror plane; empty where all are 0."""
 
 Parity = tuple[tuple[int, int], ...]
-"""Per axis, about the low and the high mirror plane: +1 even, −1 odd, 0 neither. Periodic axes carry (1, 1)."""
+"""Per axis, about the low and the high mirror plane: +1 even, −1 odd, 0 neither; +2 what continues as r·u₀ + s, −2 its
+derivative. Periodic axes carry (1, 1)."""
+
+OPEN = 2
+"""The parity of the unknown beside Neumann and Robin conditions."""
 
 
 class Spacing(sp.Symbol):  # type: ignore[misc]  # sympy is untyped
@@ -90,6 +99,64 @@ class NoFlux(Boundary):
         return Side(plane="face", parity=1)
 
 
+@dataclass(frozen=True)
+class Mixed(Boundary):
+    """Base of the conditions a·u + b·∂u/∂n = v on the outermost cell faces, n pointing outwards."""
+
+    def coefficients(self) -> tuple[float, float, float]:
+        """(a, b, v)."""
+        raise NotImplementedError
+
+    def side(self, centering: str) -> Side:
+        a, b, v = self.coefficients()
+        if a == 0 and v == 0:
+            return Side(plane="face", parity=1)
+        return Side(plane="face", parity=OPEN, value=v, mixed=(a, b))
+
+    @property
+    def text(self) -> str:
+        values = (getattr(self, f.name) for f in fields(self))
+        return f"{self.name}({', '.join(_number(v) for v in values)})"
+
+
+@boundary("neumann")
+@dataclass(frozen=True)
+class Neumann(Mixed):
+    """∂u/∂n = value on the outermost cell faces, n pointing outwards; with 0 it is `NoFlux`."""
+
+    value: float = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _real(self.value, f"Neumann({self.value!r})"))
+
+    def coefficients(self) -> tuple[float, float, float]:
+        return 0.0, 1.0, self.value
+
+
+@boundary("robin")
+@dataclass(frozen=True)
+class Robin(Mixed):
+    """a·u + b·∂u/∂n = value on the outermost cell faces, n pointing outwards, with a ≥ 0 and b > 0, so that what flows
+    out grows with u."""
+
+    a: float
+    b: float
+    value: float = 0
+
+    def __post_init__(self) -> None:
+        for name in ("a", "b", "value"):
+            given = f"Robin(a={self.a!r}, b={self.b!r}, value={self.value!r})"
+            object.__setattr__(self, name, _real(getattr(self, name), given))
+        if not (self.a >= 0 and self.b > 0):
+            raise BoundaryError(
+                f"Robin(a={self.a!r}, b={self.b!r}, …): needs a ≥ 0 and b > 0, or the wall feeds what it should lose; "
+                f"for b = 0 use Dirichlet"
+            )
+
+    def coefficients(self) -> tuple[float, float, float]:
+        return self.a, self.b, self.value
+
+
 @boundary("periodic")
 @dataclass(frozen=True)
 class Periodic(Boundary):
@@ -107,31 +174,41 @@ class Dirichlet(Boundary):
     value: float = 0
 
     def __post_init__(self) -> None:
-        real = isinstance(self.value, (Real, sp.Number, sp.NumberSymbol)) and not isinstance(self.value, bool)
-        if not real:
-            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be a real number, the same along the wall")
-        object.__setattr__(self, "value", float(self.value))
-        if not abs(self.value) < 1e30:
-            raise BoundaryError(f"Dirichlet({self.value!r}): the value must be finite and below 1e30")
+        object.__setattr__(self, "value", _real(self.value, f"Dirichlet({self.value!r})"))
 
     @property
     def text(self) -> str:
-        return f"dirichlet({int(self.value) if self.value == int(self.value) else self.value!r})"
+        return f"dirichlet({_number(self.value)})"
 
     def side(self, centering: str) -> Side:
         return Side(plane="node" if centering == "vertex" else "face", parity=-1, value=float(self.value))
 
 
+def _real(value: Any, given: str) -> float:
+    if not isinstance(value, (Real, sp.Number, sp.NumberSymbol)) or isinstance(value, bool):
+        raise BoundaryError(f"{given}: the value must be a real number, the same along the wall")
+    if not abs(float(value)) < 1e30:
+        raise BoundaryError(f"{given}: the value must be finite and below 1e30")
+    return float(value)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
 @dataclass(frozen=True)
 class Side:
     """One end of an axis: where the mirror plane lies, and the parity of the unknown, or of its deviation from `value`,
-    about it."""
+    about it. Beside an open side `mixed` is (a, b) and `value` v of a·u + b·∂u/∂n = v."""
 
     plane: Literal["face", "node"]
     parity: int
     value: float = 0.0
+    mixed: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.mixed is not None:
+            return
         if (self.plane, self.parity) not in (("face", 1), ("face", -1), ("node", -1)):
             raise BoundaryError(
                 f"Side({self.plane!r}, {self.parity!r}): valid are ('face', 1), ('face', −1) and ('node', −1); a plane "
@@ -163,13 +240,39 @@ class Axis:
         """Parity of the unknown about the two planes."""
         return (1, 1) if self.sides is None else (self.sides[0].parity, self.sides[1].parity)
 
+    def ghost(self, end: int) -> tuple[float, float]:
+        """r and s of the ghost value r·u₀ + s beyond an open side."""
+        assert self.sides is not None
+        a, b = self.sides[end].mixed or (0.0, 1.0)
+        steep = b / float(self.spacing)
+        return (steep - a / 2) / (steep + a / 2), self.sides[end].value / (steep + a / 2)
+
+    @property
+    def open(self) -> bool:
+        """Is one of its ends an open side?"""
+        return any(side.mixed for side in self.sides or ())
+
+    @property
+    def fed(self) -> bool:
+        """Does a wall let something in, whatever u is?"""
+        return any(side.mixed and side.mixed[0] == 0 for side in self.sides or ())
+
     @property
     def values(self) -> tuple[float, float]:
-        """The values of the unknown on the two planes."""
-        return (0.0, 0.0) if self.sides is None else (self.sides[0].value, self.sides[1].value)
+        """The values of the unknown on the two planes, or what an open side adds to its ghost value."""
+        if self.sides is None:
+            return 0.0, 0.0
+        low, high = (self.ghost(i)[1] if side.mixed else side.value for i, side in enumerate(self.sides))
+        return low, high
 
     @property
     def fixed(self) -> frozenset[float]:
+        """The values to which the ends draw the unknown: those it is held at, or v/a."""
+        drawn = {s.value / s.mixed[0] for s in self.sides or () if s.mixed and s.mixed[0]}
+        return self.held | drawn
+
+    @property
+    def held(self) -> frozenset[float]:
         """The values at those ends where the unknown has one."""
         return frozenset(side.value for side in self.sides or () if side.parity < 0)
 
@@ -210,12 +313,18 @@ class Axis:
         low, high = -self.sides[0].depth, 2 * (n - 1) + self.sides[1].depth
         while ((p < low) | (p > high)).any():
             ends = ((p < low, low, parity[0], values[0]), (p > high, high, parity[1], values[1]))
-            for outside, plane, side, value in ends:
-                added = np.where(outside, added + sign * (1 - side) * value, added)
-                sign = np.where(outside, sign * side, sign)
+            for end, (outside, plane, side, value) in enumerate(ends):
+                if abs(side) == OPEN:
+                    far = outside & ((abs(p - plane) > 1) | (side < 0))
+                    assert not far.any(), "nothing is known beyond an open side"
+                    factor, shift = self.ghost(end)[0], value
+                else:
+                    factor, shift = float(side), (1 - side) * value
+                added = np.where(outside, added + sign * shift, added)
+                sign = np.where(outside, sign * factor, sign)
                 p = np.where(outside, 2 * plane - p, p)
         for plane, side, value in ((low, parity[0], values[0]), (high, parity[1], values[1])):
-            fixed = (p == plane) & (side < 0)
+            fixed = (p == plane) & (side == -1)
             added, sign = np.where(fixed, added + sign * value, added), np.where(fixed, 0.0, sign)
         return p, sign, added
 

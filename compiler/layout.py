@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from .grid import Axis, Side
+from .grid import OPEN, Axis
 from .ops import (
     AdjointFilterBank,
     AdjointStencil,
@@ -177,17 +177,27 @@ def continuation(
     axis, d = axes[a], len(axes)
     if axis.sides is None:
         return [("low", v + edge(d, a, f"-{width[0]}:")), ("", v), ("high", v + edge(d, a, f":{width[1]}"))]
-    ends = [_ghosts(v, d, a, axis.sides[i], location, parity[i], width[i], role, values[i], low=i == 0) for i in (0, 1)]
+    ends = [_ghosts(v, axes, a, location, parity[i], width[i], role, values[i], low=i == 0) for i in (0, 1)]
     trim = [int(wall) for _, wall in ends]
     core = v + edge(d, a, f"{trim[0] or ''}:{-trim[1] or ''}") if any(trim) else v
     return [*ends[0][0], ("", core), *reversed(ends[1][0])]
 
 
 def _ghosts(
-    v: str, d: int, a: int, side: Side, location: int, parity: int, width: int, role: str, value: float, low: bool
+    v: str, axes: tuple[Axis, ...], a: int, location: int, parity: int, width: int, role: str, value: float, low: bool
 ) -> tuple[list[tuple[str, str]], bool]:
     """Ghost pieces from the outermost inwards, and whether they replace the value on the plane."""
+    axis, d = axes[a], len(axes)
+    assert axis.sides is not None
+    side = axis.sides[0 if low else 1]
     name = "low" if low else "high"
+    if abs(parity) == OPEN:
+        assert parity > 0 and width <= 1 and role == "state", "nothing is known beyond an open side"
+        r, s = axis.ghost(0 if low else 1)[0], value
+        inner = v + edge(d, a, ":1" if low else "-1:")
+        code = inner if r == 1 else f"{r!r} * {inner}"
+        code += "" if not s else f" + {s!r}" if s > 0 else f" - {-s!r}"
+        return ([(name, code)] if width else []), False
 
     def mirrored(start: int, count: int) -> list[tuple[str, str]]:
         if count <= 0:

@@ -105,4 +105,5 @@ def show_boundary(problem: Problem) -> str:
 
 
 def _boundary_name(boundary: Any) -> str:
-    return re.sub("(?<=[a-z])-", " ", str(boundary.text)).replace("dirichlet", "Dirichlet")
+    text = str(boundary.text)
+    return text[0].upper() + text[1:] if "(" in text else re.sub("(?<=[a-z])-", " ", text)

@@ -29,7 +29,7 @@ import sympy as sp
 
 from . import stencil
 from .bank import Bank
-from .grid import Axis, Location, Parity, Walls
+from .grid import OPEN, Axis, Location, Parity, Walls
 from .solve import Solver
 
 
@@ -249,13 +249,17 @@ class Flux(Op):
     def place(self, arguments: Sequence[Place]) -> Place:
         (location,) = {a.location for a in arguments}
         parities = zip(*(a.symmetry for a in arguments), strict=True)
-        known = tuple(
-            tuple(
-                parity_of(self.expression, dict(zip(self.slots, side, strict=True))) for side in zip(*axis, strict=True)
-            )
-            for axis in parities
-        )
+        known = tuple(tuple(self._parity(side) for side in zip(*axis, strict=True)) for axis in parities)
         return Place(location, known)  # type: ignore[arg-type]
+
+    def _parity(self, sides: tuple[int, ...]) -> int:
+        """At one end. Beside an open side an odd function of a derivative is a flux through it, and nothing else has a
+        parity."""
+        signs = {s: (p > 0) - (p < 0) for s, p in zip(self.slots, sides, strict=True)}
+        found = parity_of(self.expression, signs)
+        if OPEN in map(abs, sides):
+            return -OPEN if found < 0 and -OPEN in sides else 0
+        return found
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         value: np.ndarray = evaluate(self.expression, dict(zip(self.slots, arguments, strict=True)), context.scalars)

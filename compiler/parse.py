@@ -26,7 +26,7 @@ from sympy.printing.str import StrPrinter
 from . import fields
 from .errors import BoundaryError, DeclarationError, ParseError, PdeloomError, suggest
 from .fields import Data, Parameter, Unknown
-from .grid import BOUNDARIES, Boundary, Dirichlet
+from .grid import BOUNDARIES, Boundary
 from .nonlinearity import DIFFUSIVITIES, diffusivity
 from .problem import PDE
 
@@ -98,17 +98,21 @@ def parse_boundary(given: Any, names: Mapping[str, Any]) -> Any:
         return given
     if isinstance(given, str):
         word = given.strip().lower().replace(" ", "")
-        value = re.fullmatch(r"dirichlet\(([-+.\deE]+)\)", word)
-        if value:
+        numbers = {"dirichlet": 1, "neumann": 1, "robin": 3}
+        call = re.fullmatch(r"([a-z]+)\(([-+.,\deE]*)\)", word)
+        if call and call[1] in numbers:
             try:
-                return Dirichlet(float(value[1]))
+                values = [float(v) for v in call[2].split(",")]
             except ValueError:
-                pass
-        if word.startswith("dirichlet"):
-            raise BoundaryError(f"boundary {given!r}: write the value as a decimal number, such as dirichlet(0.5)")
-        valid = [name for name in BOUNDARIES if name != "dirichlet"]
+                values = []
+            if len(values) == numbers[call[1]]:
+                return BOUNDARIES[call[1]](*values)
+        if (name := re.split(r"\W", word)[0]) in numbers:
+            example = {"dirichlet": "dirichlet(0.5)", "neumann": "neumann(0.5)", "robin": "robin(1, 2, 0.5)"}[name]
+            raise BoundaryError(f"boundary {given!r}: write what it needs as decimal numbers, such as {example}")
+        valid = [name for name in BOUNDARIES if name not in numbers]
         if word not in valid:
-            raise BoundaryError(f"boundary {given!r}: {suggest(given, [*valid, 'dirichlet(0)'])}")
+            raise BoundaryError(f"boundary {given!r}: {suggest(given, [*valid, 'dirichlet(0)', 'neumann(0.5)'])}")
         return BOUNDARIES[word]()
     if isinstance(given, Mapping):
         table = {}

@@ -475,6 +475,8 @@ class _Analysis:
             averages = sp.S.Zero
         if bound.rate is None:
             return Claim(why_not=bound.why_not)
+        if self.system.fed:
+            return Claim(why_not="a Neumann condition lets something in")
         if averages == 0 or (not self._alike and not self._factor.additive):
             return Claim(
                 why_not=self._meets_more() if not isinstance(self._factor, OneStep) else "R(−τA) is no average"

@@ -231,17 +231,19 @@ class Stencil:
         return total
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
-        """K* v = KᵀW v, for K acting on values of the given parity."""
-        for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)):
+        """K* v = KᵀW v, for K acting on values of the given parity; beside open sides the reflected stencil, which
+        reads the flux through the boundary as it is."""
+        closed = [(a, axis, n) for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)) if not axis.open]
+        for a, axis, n in closed:
             weight = axis.weights(self.target[a], n)
             v = v * weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
         parts = [
-            self._along(v, [self._matrix(a, p.taps[a], n, parity[a]).T for a, n in enumerate(shape)])
+            self._along(v, [self._transposed(a, p.taps[a], n, parity) for a, n in enumerate(shape)])
             * number(self.scale(p), values)
             for p in self.products
         ]
         result: np.ndarray = np.sum(parts, axis=0)
-        for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)):  # ⟨·,·⟩ = Σ over the nodes, each once
+        for a, axis, n in closed:  # ⟨·,·⟩ = Σ over the nodes, each once
             weight = axis.weights(self.source[a], n)
             result = result / weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
         return result
@@ -256,6 +258,13 @@ class Stencil:
 
     def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
         return _difference_matrix(self.axes[a], taps, self.source[a], self.target[a], n, parity)
+
+    def _transposed(self, a: int, taps: Taps, n: int, parity: Parity) -> scipy.sparse.csr_array:
+        if not self.axes[a].open:
+            return self._matrix(a, taps, n, parity[a]).T
+        reflected = tuple((-offset, weight) for offset, weight in taps)
+        flux = self.parity(parity)[a]
+        return _difference_matrix(self.axes[a], reflected, self.target[a], self.source[a], n, flux)
 
     # --- the symbol and the norm ------------------------------------------------------------------------
 

@@ -250,3 +250,146 @@ def test_two_values_in_one_corner():
         np.testing.assert_allclose(new, wanted, rtol=0, atol=1e-12)
     with pytest.raises(loom.SchemeError, match="first='full'"):
         compiled(mg.EQUATIONS["poisson 2d"], D(1), loom.Multigrid(2, first="full"))
+
+
+# --- Neumann and Robin conditions ----------------------------------------------------------------------------------
+
+N, R = loom.Neumann, loom.Robin
+OPEN = {
+    "neumann": {x: (N(0.5), N(-1.0)), y: loom.NoFlux()},
+    "robin": {x: (R(1.0, 2.0, 0.7), R(0.5, 0.1)), y: R(1.0, 1.0, 0.7)},
+    "with others": {x: (loom.Dirichlet(1), N(0.5)), y: loom.Periodic()},
+}
+OPEN_SCHEMES = {
+    "explicit": loom.ForwardEuler(3, tau=0.02),
+    "rk": loom.RungeKutta(4, 2, tau=0.02),
+    "implicit": loom.BackwardEuler(2, tau=0.1),
+    "semi-implicit": loom.SemiImplicit(2, tau=0.1),
+    "aos": loom.AOS(2, tau=0.1),
+}
+
+
+@pytest.mark.parametrize("scheme", OPEN_SCHEMES)
+@pytest.mark.parametrize("kind", OPEN)
+def test_module_equals_reference_beside_open_sides(kind, scheme):
+    for name in ("perona-malik 2d", "separable 2d", "porous 2d", "coefficient and g 2d", "reaction 2d"):
+        net = compiled(zoo.EQUATIONS[name], OPEN[kind], OPEN_SCHEMES[scheme], unstable="allow")
+        u, data = zoo.sample(net)
+        with torch.no_grad():
+            new = net.module(torch.float64)(u, **data).numpy()
+        reference = net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()})
+        np.testing.assert_allclose(new, reference, rtol=0, atol=1e-12 if scheme in ("explicit", "rk") else 1e-8)
+
+
+def test_heat_beside_open_sides_against_matrices_and_its_rest():
+    """u'' with ∂u/∂n = ½ on the left and u + 2∂u/∂n = 0.7 on the right, written by hand; it comes to rest at a line."""
+    n, h = 10, 0.25
+    A, c = second_difference(n, h, "vertex")[0], np.zeros(n)
+    r, s = (2 / h - 0.5) / (2 / h + 0.5), 0.7 / (2 / h + 0.5)
+    A[0, 0] += 1 / h**2
+    A[-1, -1] += r / h**2
+    c[0], c[-1] = 0.5 * h / h**2, s / h**2
+    net = compiled(Eq(loom.dt(V), loom.laplacian(V)), {X: (N(0.5), R(1, 2, 0.7))}, loom.BackwardEuler(1, tau=1e6), h=h)
+    u0 = np.random.default_rng(0).random(n)
+    np.testing.assert_allclose(net.compiled.reference().rate(u0[None, None])[0, 0], A @ u0 + c, atol=1e-12)
+    rest = net.module(torch.float64)(torch.from_numpy(u0[None, None])).detach().numpy()[0, 0]
+    nodes = (np.arange(n) + 0.5) * h
+    line = -0.5 * (nodes - n * h) + (0.7 + 2 * 0.5)  # slope −½, and u + 2u' = 0.7 at the right end
+    np.testing.assert_allclose(rest, line, atol=1e-4)
+
+
+def test_what_flows_in_is_what_is_gained():
+    net = compiled(zoo.EQUATIONS["perona-malik 2d"], {x: (N(0.5), loom.NoFlux()), y: loom.NoFlux()}, h=0.5)
+    u, _ = zoo.sample(net)
+    reference = net.compiled.reference()
+    gained = reference.rate(u.numpy()).sum((1, 2, 3)) * 0.25
+    inflow = []
+    for w in u.numpy()[:, 0]:  # Φ = g·½ on every face of the wall, g from the squares around the first node
+        ringed = np.pad(w, 1, mode="edge")
+        ringed[0, 1:-1] = w[0] + 0.5 * 0.5
+        dx, dy = np.diff(ringed[:, 1:-1], axis=0) / 0.5, np.diff(ringed[1:-1], axis=1) / 0.5
+        q = (dx[:-1] ** 2 + dx[1:] ** 2 + dy[:, :-1] ** 2 + dy[:, 1:] ** 2) / 2
+        inflow.append((0.5 * 0.5 / (1 + q[0] / float(zoo.LAM.value) ** 2)).sum())
+    np.testing.assert_allclose(gained, inflow, atol=1e-12)
+
+
+@pytest.mark.parametrize("flux", ["linear", "tanh"])
+def test_open_sides_are_of_second_order(flux):
+    """u = e^(−t) cos(x + ½) on [0, 1] with a source; Neumann on the left, Robin on the right, values from the solution
+    at t = 0, where the rate is compared: its truncation error inside, and the error of a steady state, are O(h²)."""
+    law = sp.tanh if flux == "tanh" else lambda s: s
+    s = sp.Symbol("s")
+    exact = sp.cos(s + sp.Rational(1, 2))
+    source = sp.lambdify(s, -sp.diff(law(sp.diff(exact, s)), s) + exact, "numpy")
+    value, slope = sp.lambdify(s, exact, "numpy"), sp.lambdify(s, sp.diff(exact, s), "numpy")
+    f, errors = loom.data("f", X), []
+    for n in (16, 32):
+        h = 1 / n
+        ends = {X: (N(float(-slope(0.0))), R(2.0, 1.0, float(2 * value(1.0) + slope(1.0))))}
+        equation = Eq(loom.dt(V), loom.d(law(loom.d(V, X)), X) - V + f)
+        scheme = loom.BackwardEuler(6, tau=20.0)
+        net = loom.compile(loom.PDE(equation, boundary=ends), grid=loom.Grid(sp.Rational(1, n).p / n), scheme=scheme)
+        nodes = torch.from_numpy((np.arange(n) + 0.5) * h)[None, None]
+        data = torch.from_numpy(np.asarray(source(nodes.numpy())))
+        found = net.module(torch.float64)(torch.zeros_like(nodes), f=data).detach().numpy()
+        errors.append(abs(found - value(nodes.numpy())).max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["perona-malik 2d", "charbonnier 2d", "separable 2d"])
+def test_what_is_proved_beside_open_sides_holds(name):
+    """Random states: norms of u − v/a, distances and ranges, at the largest step for which they are proved."""
+    ends = {x: (R(1.0, 0.3, 0.5), R(4.0, 0.5, 2.0)), y: loom.NoFlux()}
+    report = compiled(zoo.EQUATIONS[name], ends).stability
+    proved = {r.notion: r.bound for r in report if r.status == "proved"}
+    assert {"norm decrease", "maximum principle"} <= set(proved) and "energy decrease" not in proved
+    assert ("nonexpansive" in proved) == (name == "separable 2d" and report["nonexpansive"].status == "proved")
+    rng = np.random.default_rng(0)
+    u = 0.5 + rng.standard_normal((40, 1, 6, 5)) * 10.0 ** rng.uniform(-3, 1, (40, 1, 1, 1))
+    for notion, bound in proved.items():
+        net = compiled(zoo.EQUATIONS[name], ends, loom.ForwardEuler(1, tau=bound), unstable="allow")
+        new = net.reference(u)
+        if notion == "norm decrease":
+            before, after = (np.sqrt(((w - 0.5) ** 2).sum((1, 2, 3))) for w in (u, new))
+            assert (after <= before * (1 + 1e-12)).all()
+        if notion == "maximum principle":
+            high, low = np.maximum(u.max((1, 2, 3)), 0.5), np.minimum(u.min((1, 2, 3)), 0.5)
+            assert (new.max((1, 2, 3)) <= high + 1e-12).all() and (new.min((1, 2, 3)) >= low - 1e-12).all()
+
+
+def test_a_wall_that_feeds_proves_no_norm():
+    net = compiled(Eq(loom.dt(V), loom.laplacian(V)), {X: (N(0.5), loom.NoFlux())}, loom.ForwardEuler(1))
+    status = {r.notion: r.status for r in net.stability}
+    assert status["norm decrease"] == status["maximum principle"] == "unknown" and status["nonexpansive"] == "proved"
+    assert net.stability.governing == "power bounded"
+    closed = [compiled(Eq(loom.dt(V), loom.laplacian(V)), b).source for b in (N(0), loom.NoFlux())]
+    assert closed[0].replace("Neumann(0)", "no flux") == closed[1]
+
+
+def test_open_sides_in_text_and_files(tmp_path):
+    ends = {x: (R(1.0, 2.0, 0.7), N(-0.25)), y: loom.Periodic()}
+    net = compiled(zoo.EQUATIONS["perona-malik 2d"], ends)
+    again = loom.load(net.save(tmp_path))
+    assert again.net.source == net.source and "x: Robin(1, 2, 0.7) / Neumann(-0.25)" in net.source
+    for text in ("robin(1, 2)", "neumann()", "neumann(a)", "robin(1,2,3,4)"):
+        with pytest.raises(loom.BoundaryError, match="decimal numbers, such as"):
+            loom.parse("dt(u) = d(u, x, 2)", coordinates=["x"], fields=["u"], boundary=text)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: R(-1, 1), "a ≥ 0 and b > 0"),
+        (lambda: R(1, 0, 2), "use Dirichlet"),
+        (lambda: N("1"), "real number"),
+        (lambda: N(float("inf")), "finite"),
+        (lambda: compiled(zoo.EQUATIONS["fourth order 1d"], N(1.0)), "first derivatives"),
+        (lambda: compiled(zoo.EQUATIONS["heat 1d"], R(1, 1), order=4), "order=2"),
+        (lambda: compiled(zoo.EQUATIONS["one-sided flux 1d"], N(1.0)), "odd function"),
+        (lambda: loom.compile(loom.PDE(Eq(-loom.laplacian(U), zoo.A), boundary=R(1, 1)), scheme=loom.Multigrid(1)), "multigrid"),
+        (lambda: loom.compile(loom.PDE(zoo.EQUATIONS["heat 2d"], boundary=N(1)), space=loom.FilterBank(4), scheme=loom.ForwardEuler(1)), "FilterBank"),
+    ],
+)  # fmt: skip
+def test_open_sides_that_cannot_be(make, words):
+    with pytest.raises(loom.BoundaryError, match=words):
+        make()

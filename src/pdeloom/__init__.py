@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from .compiler.grid import Boundary as Boundary
     from .compiler.grid import Dirichlet as Dirichlet
     from .compiler.grid import Grid as Grid
+    from .compiler.grid import Neumann as Neumann
     from .compiler.grid import NoFlux as NoFlux
     from .compiler.grid import Periodic as Periodic
+    from .compiler.grid import Robin as Robin
     from .compiler.grid import Side as Side
     from .compiler.grid import boundary as boundary
     from .compiler.learned_flux import LearnedFlux as LearnedFlux
@@ -101,7 +103,7 @@ _ROOMS = {
     "ParseError PdeloomError SchemeError SpecError TrainingError UnknownKeywordError UnstableSchemeError "
     "UnsupportedTermError",
     "compiler.fields": "coordinates d data div dt field grad laplacian norm2 parameter t",
-    "compiler.grid": "Boundary Dirichlet Grid NoFlux Periodic Side boundary",
+    "compiler.grid": "Boundary Dirichlet Grid Neumann NoFlux Periodic Robin Side boundary",
     "compiler.learned_flux": "LearnedFlux learned_flux",
     "compiler.nonlinearity": "diffusivity named_diffusivity",
     "compiler.parse": "parse",
