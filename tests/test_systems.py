@@ -1,6 +1,9 @@
 """Systems of equations: every field a channel of the state, each with its own equation, coupled by reactions, data and
 diffusivities."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -327,3 +330,10 @@ def test_states_of_the_wrong_width_are_refused():
         net.reference(u[:, :1].numpy(), **arrays(data))
     with pytest.raises(ValueError, match="f has shape"):
         net.module(torch.float64)(u, f=u)
+
+
+def test_the_page_in_the_docs_is_true(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
+    code, expected = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == expected
