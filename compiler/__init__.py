@@ -226,7 +226,7 @@ def _class_name(problem: Problem, system: SemiDiscrete) -> str:
             raise DeclarationError(f"PDE(name={pde.name!r}): not usable as a class name")
         return name
     known = {_recognised(flux.term, problem) for flux in system.fluxes}
-    word = "transport" if system.transports else known.pop() if len(known) == 1 else "diffusion"
+    word = "transport" if system.transports or system.laws else known.pop() if len(known) == 1 else "diffusion"
     return "".join(w.capitalize() for w in word.split("-")) + f"{problem.dimension}d"
 
 

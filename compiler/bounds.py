@@ -403,6 +403,47 @@ class Bounds:
         return sp.Add(*(sp.Abs(v) * sp.sqrt(norm) for v, norm in terms))
 
     @cached_property
+    def waves(self) -> tuple[sp.Expr | None, bool, tuple[str, ...], str]:
+        """Σ sup|F'|/h of conservation laws over the declared range of u; whether all speeds are constant; the
+        hypotheses; and why nothing is known."""
+        total, constant, assumptions = sp.S.Zero, True, []
+        s = sp.Symbol("s", real=True)
+        for discrete in self.system.laws:
+            (u,) = discrete.law.flux.atoms(Unknown)
+            slope = sp.diff(discrete.law.flux, u).xreplace({u: s, **self.fixed})
+            shown = f"F = {notation.show(discrete.law.flux)}"
+            if slope.atoms(Data) or slope.free_symbols & self.trainable:
+                what = "data" if slope.atoms(Data) else "trained parameters"
+                return None, False, (), f"the wave speed of {shown} depends on {what}"
+            h = discrete.axis.spacing
+            speed = sp.Abs(slope)
+            if s in slope.free_symbols:
+                constant = False
+                box = getattr(u.func, "bounds", None)
+                if box is not None:
+                    low, high = range_on(slope, s, *box)
+                else:
+                    everywhere = range_of(slope, s, frozenset(), even=parity_of(slope, {s: -1}) == 1)
+                    low, high = everywhere.low, everywhere.high
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    cure = f"declare its range, loom.field({str(u.func)!r}, …, bounds=(low, high))"
+                    return None, False, (), f"the wave speed F' of {shown} is not bounded for every {u.func}; {cure}"
+                where = "" if box is None else f" for {box[0]:.6g} ≤ {u.func} ≤ {box[1]:.6g} at the start"
+                bend = sp.diff(slope, s)
+                if box is not None and s in bend.free_symbols:
+                    curved = range_on(bend, s, *box)
+                else:
+                    found = range_of(bend, s, frozenset())
+                    curved = found.low, found.high
+                if curved[0] < 0 < curved[1]:
+                    why_not = f"{shown} is not convex, and waves between two states may be faster than at both of them"
+                    return None, False, (), why_not
+                assumptions.append(f"{low:.6g} ≤ F' ≤ {high:.6g}{where}, convex or concave {shown}")
+                speed = _rational(max(abs(low), abs(high)))
+            total += speed * sp.Rational(h.denominator, h.numerator)
+        return total, constant, tuple(assumptions), ""
+
+    @cached_property
     def courant(self) -> sp.Expr:
         """Σ |v|/h: how many cells a wave crosses per unit of time."""
         terms = ((t.speed.xreplace(self.fixed), self.system.axes[t.axis].spacing) for t in self.system.transports)

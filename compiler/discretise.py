@@ -29,6 +29,7 @@ import sympy as sp
 
 from . import ops
 from .bank import Bank
+from .conservation import RECONSTRUCTIONS, DiscreteLaw
 from .errors import (
     BoundaryError,
     DeclarationError,
@@ -42,7 +43,7 @@ from .fields import Data, Unknown
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of
 from .notation import show_operator
-from .problem import FIELDS, FluxTerm, Operator, Problem
+from .problem import FIELDS, FluxTerm, Law, Operator, Problem
 from .stencil import Stencil
 
 TAU = sp.Symbol("tau", positive=True)
@@ -63,6 +64,11 @@ class FiniteDifference:
             raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
+        if problem.laws:
+            raise DiscretisationError(
+                f"the conservation law with the flux {problem.laws[0].flux} needs a numerical flux; use "
+                f"FiniteVolume('rusanov')"
+            )
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         fluxes = tuple(self._flux(term, axes) for term in problem.fluxes)
         _check_corners(axes, fluxes)
@@ -116,22 +122,43 @@ FiniteDifference.__init__ = strict(FiniteDifference.__init__)  # type: ignore[me
 
 @dataclass(frozen=True)
 class FiniteVolume:
-    """Finite volumes for transport with a numerical `flux`: "upwind", "lax-friedrichs" or "lax-wendroff".
+    """Finite volumes for transport with a numerical `flux`.
 
-    The viscosity qh/2 of the flux has q = |v|, q = h/(dτ) and q = v²τ/h; the last two depend on τ and so belong to
-    explicit Euler steps, and Lax–Wendroff to one axis. Diffusion has differences of order 2.
+    Args:
+        flux: "upwind", "lax-friedrichs" or "lax-wendroff" for transport at constant speed v. The viscosity qh/2 of the
+            flux has q = |v|, q = h/(dτ) and q = v²τ/h; the last two depend on τ and so belong to explicit Euler steps,
+            and Lax–Wendroff to one axis. "rusanov" for any conservation law, q the larger wave speed of both sides.
+        reconstruction: for "rusanov" the values at the faces: "constant" per cell, of limited slopes ("minmod",
+            "van-leer", "mc": MUSCL), or "weno5".
+
+    Diffusion has differences of order 2. The axes of transport are periodic.
     """
 
     flux: str = "upwind"
+    reconstruction: str = "constant"
 
     def __post_init__(self) -> None:
-        if self.flux not in ("upwind", "lax-friedrichs", "lax-wendroff"):
-            valid = ["upwind", "lax-friedrichs", "lax-wendroff"]
+        valid = ["upwind", "lax-friedrichs", "lax-wendroff", "rusanov"]
+        if self.flux not in valid:
             raise DiscretisationError(f"FiniteVolume(flux={self.flux!r}): {suggest(str(self.flux), valid)}")
+        if self.reconstruction not in RECONSTRUCTIONS:
+            given, options = self.reconstruction, list(RECONSTRUCTIONS)
+            raise DiscretisationError(f"FiniteVolume(reconstruction={given!r}): {suggest(str(given), options)}")
+        if self.reconstruction != "constant" and self.flux != "rusanov":
+            raise DiscretisationError(
+                f"FiniteVolume({self.flux!r}, reconstruction={self.reconstruction!r}): that is of 'rusanov' alone"
+            )
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
-        if not problem.transport:
+        if not problem.transport and not problem.laws:
             raise DiscretisationError("FiniteVolume is for transport, and the PDE has none; use FiniteDifference")
+        if self.flux == "rusanov":
+            return self._conserved(problem, grid)
+        if problem.laws:
+            raise DiscretisationError(
+                f"FiniteVolume({self.flux!r}) is for constant speeds, not for the flux {problem.laws[0].flux}; use "
+                f"FiniteVolume('rusanov')"
+            )
         if any(p.name == TAU.name for p in problem.parameters):
             raise DeclarationError(f"the name {TAU.name!r} of a parameter is the step size here; rename it")
         d = len(problem.transport)
@@ -154,6 +181,20 @@ class FiniteVolume:
             )
         fluxes = (*system.fluxes, *viscosities)
         return replace(system, fluxes=fluxes, method=f"finite volumes with the {self.flux} flux")
+
+    def _conserved(self, problem: Problem, grid: Grid) -> SemiDiscrete:
+        """All transport by the flux of Rusanov."""
+        fluxes = {law.axis: law.flux for law in problem.laws}
+        for a, speed in problem.transport:
+            fluxes[a] = fluxes.get(a, sp.S.Zero) + speed * problem.unknown
+        rest = FiniteDifference(2).discretise(replace(problem, transport=(), laws=()), grid)
+        for a in fluxes:
+            if not rest.axes[a].periodic:
+                name = rest.axes[a].name
+                raise BoundaryError(f"transport along {name} needs a periodic axis; set {name}: Periodic()")
+        laws = tuple(DiscreteLaw(Law(a, F), self.reconstruction, rest.axes) for a, F in sorted(fluxes.items()))
+        kind = "" if self.reconstruction == "constant" else f" and {self.reconstruction} reconstruction"
+        return replace(rest, problem=problem, laws=laws, method=f"finite volumes with the rusanov flux{kind}")
 
 
 FiniteVolume.__init__ = strict(FiniteVolume.__init__)  # type: ignore[method-assign]
@@ -259,6 +300,7 @@ class RightHandSide:
     ) -> None:
         self.system, self.builder, self.data, self.parts = system, builder, data, parts
         self.fluxes, self.transports = fluxes, transports
+        self.laws = system.laws if parts == 1 else ()
 
     def __call__(self, u: Value) -> Value:
         v = self._ringed(u)
@@ -289,6 +331,10 @@ class RightHandSide:
                     f"them; use SemiImplicit or BackwardEuler"
                 )
             along[touched.pop()].append(flux)
+        if self.laws:
+            raise SchemeError(
+                "a conservation law cannot be split along the axes; use SemiImplicit or an explicit scheme"
+            )
         parts = self.parts * len(along)
         carried = [tuple(t for t in self.transports if t.axis == a) for a in range(len(along))]
         every = zip(along, carried, strict=True)
@@ -328,6 +374,7 @@ class RightHandSide:
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
+        terms += [law.rate(builder, names, system.parity) for law in self.laws]
         reaction, hint = system.problem.reactions[i] / self.parts, "reaction"
         if system.width > 1:
             hint = f"reaction_{system.problem.unknowns[i].func}"
@@ -354,6 +401,7 @@ class SemiDiscrete:
     fluxes: tuple[DiscreteFlux, ...]
     transports: tuple[Transport, ...]
     method: str
+    laws: tuple[DiscreteLaw, ...] = ()
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -369,12 +417,12 @@ class SemiDiscrete:
     @property
     def linear(self) -> bool:
         """Is f linear in u?"""
-        return self.problem.at_rest and all(flux.term.linear for flux in self.fluxes)
+        return self.problem.at_rest and not self.laws and all(flux.term.linear for flux in self.fluxes)
 
     @property
     def asymmetry(self) -> str:
         """Why the Jacobian of f is not symmetric; empty if it is."""
-        if self.transports:
+        if self.transports or self.laws:
             return "transport is skew"
         if any(a.open for a in self.axes) and not all(flux.local or flux.term.linear for flux in self.fluxes):
             return "beside Neumann and Robin conditions a diffusivity that couples directions is no gradient"

@@ -484,7 +484,7 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
     other = next((b for pair in problem.boundary for b in pair if isinstance(b, Mixed) and b.side("cell").mixed), None)
     if other is not None:
         raise BoundaryError(f"{other!r} under multigrid is not supported yet; use Dirichlet, NoFlux or Periodic")
-    if problem.transport:
+    if problem.transport or problem.laws:
         raise UnsupportedTermError("a first derivative under multigrid is not supported yet; only fluxes are")
     powers = [Spacing(str(x)) for x in problem.coordinates]
 

@@ -166,7 +166,8 @@ class _Emitter:
                 width=self.system.width,
                 fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
                 least=tuple_code([max(1, w) for w in self.step.layout.ring]),
-                bounded=any(getattr(f.func, "bounds", None) for f in self.problem.data),
+                bounded=bool(field_checks(self.problem))
+                or any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
                 filters=emit_bank.helpers(self.system.banks, bool(self.report.norms)),
                 **self._solver(),
@@ -228,6 +229,7 @@ class _Emitter:
             own = [flux for flux in self.system.fluxes if flux.term.component == i]
             forms = [self._form(flux, K, u) for flux in own for K in labels(self.system, flux)]
             forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} {u}" for t in self.system.transports]
+            forms += [f"div F_{law.axis.name}" for law in self.system.laws]
             terms = (" + ".join(dict.fromkeys(forms)) + ("" if r == 0 else f" − ({notation.show(r)})")).lstrip()
             f = "f(u)" if self.system.width == 1 else f"f_{u}"
             blocks.append(f"{u} − τ [{terms}]" if self.scheme.euler else f"{f} = −[{terms}]")
@@ -569,7 +571,7 @@ class _Emitter:
         d = self.problem.dimension
         ring = self.step.layout.ring
         interior = slices(tuple((-2 * w, 2 * w) for w in ring), ((0, 0),) * d, (0,) * d)
-        lines = ["self.check(u)"]
+        lines = ["self.check(u)", *field_checks(self.problem)]
         if self._order == 2:
             lines += ["velocity = torch.zeros_like(u) if velocity is None else velocity", "self.check(velocity)"]
             lines += [
@@ -882,6 +884,23 @@ def tidy(text: str) -> str:
     """The blank lines of a rendered template as the formatter has them."""
     text = re.sub(r"\n{3,}(?= )", "\n\n", text.lstrip("\n"))
     return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"
+
+
+def field_checks(problem: Problem) -> list[str]:
+    """Refuse states outside the declared bounds of their fields."""
+    lines = []
+    for i, field in enumerate(problem.unknowns):
+        bounds = getattr(field.func, "bounds", None)
+        if bounds is not None:
+            low, high = (literal(float(b)) for b in bounds)
+            name = str(field.func)
+            part = "u" if len(problem.unknowns) == 1 else f"u[:, {i}]"
+            lines += [
+                "traced = torch.compiler.is_compiling() or _is_wrapped(u)",
+                f"if not traced and not (({low} <= {part}) & ({part} <= {high})).all():",
+                f'    raise ValueError("{name} leaves its declared bounds [{low}, {high}]")',
+            ]
+    return lines
 
 
 def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:

@@ -89,9 +89,25 @@ def coordinates(names: str) -> Any:
     return symbols[0] if len(symbols) == 1 else symbols
 
 
-def field(name: str, *axes: sp.Symbol) -> Any:
-    """An unknown u(x, …, t) over the given coordinates."""
-    return _function(name, Unknown)(*_checked_axes(name, axes), t)
+@strict
+def field(name: str, *axes: sp.Symbol, bounds: tuple[float, float] | None = None) -> Any:
+    """An unknown u(x, …, t) over the given coordinates.
+
+    `bounds = (lowest, highest)` is a promise on what it starts with, which the network checks: the speed of waves in a
+    conservation law is bounded there.
+    """
+    bounds = _checked_bounds(f"field {name!r}", bounds)
+    attributes = {} if bounds is None else {"bounds": bounds}
+    return _function(name, Unknown, **attributes)(*_checked_axes(name, axes), t)
+
+
+def _checked_bounds(what: str, bounds: Any) -> tuple[float, float] | None:
+    if bounds is None:
+        return None
+    numbers = [b for b in bounds if isinstance(b, (int, float))] if isinstance(bounds, (tuple, list)) else []
+    if len(numbers) != 2 or len(bounds) != 2 or not -float("inf") < numbers[0] <= numbers[1] < float("inf"):
+        raise DeclarationError(f"{what}: bounds = {bounds!r} must be (lowest, highest), two finite numbers")
+    return float(bounds[0]), float(bounds[1])
 
 
 @strict
@@ -100,12 +116,7 @@ def data(name: str, *axes: sp.Symbol, bounds: tuple[float, float] | None = None)
 
     `bounds = (lowest, highest)` is a promise the stability proof may use; the network checks it.
     """
-    if bounds is not None:
-        numbers = [b for b in bounds if isinstance(b, (int, float))] if isinstance(bounds, (tuple, list)) else []
-        if len(numbers) != 2 or len(bounds) != 2 or not -float("inf") < numbers[0] <= numbers[1] < float("inf"):
-            raise DeclarationError(f"data {name!r}: bounds = {bounds!r} must be (lowest, highest), two finite numbers")
-        bounds = (float(numbers[0]), float(numbers[1]))
-    return _function(name, Data, bounds=bounds)(*_checked_axes(name, axes))
+    return _function(name, Data, bounds=_checked_bounds(f"data {name!r}", bounds))(*_checked_axes(name, axes))
 
 
 @strict

@@ -87,7 +87,7 @@ class FilterBank:
                     f"FilterBank: boundary {other!r} of {x}: filters of several taps have no such wall; use "
                     f"NoFlux() or Periodic(), or FiniteDifference"
                 )
-        if problem.transport:
+        if problem.transport or problem.laws:
             raise UnsupportedTermError("FilterBank: a first derivative outside a flux is no filter; use FiniteVolume")
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         values = {p.name: p.value for p in problem.parameters}

@@ -55,7 +55,7 @@ _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|
 def parse(
     text: str | list[str],
     coordinates: Iterable[str],
-    fields: Iterable[str],
+    fields: Iterable[str] | Mapping[str, tuple[float, float] | None],
     boundary: Any,
     parameters: Mapping[str, Any] | None = None,
     data: Iterable[str] | Mapping[str, tuple[float, float] | None] = (),
@@ -80,8 +80,9 @@ def parse(
             raise DeclarationError(f"the name {key!r} is used twice or is a word of the grammar; choose another")
         names[key] = value
 
-    for key in _strings(fields, "fields"):
-        declare(key, _field(key, axes))
+    unknowns = fields if isinstance(fields, Mapping) else dict.fromkeys(_strings(fields, "fields"))
+    for key, bounds in unknowns.items():
+        declare(key, _field(key, axes, bounds))
     bounded = data if isinstance(data, Mapping) else dict.fromkeys(_strings(data, "data"))
     for key, bounds in bounded.items():
         declare(key, _data(key, axes, bounds))
@@ -129,8 +130,8 @@ def _coordinates(names: str) -> Any:
     return fields.coordinates(names)
 
 
-def _field(name: str, axes: list[sp.Symbol]) -> Any:
-    return fields.field(name, *axes)
+def _field(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
+    return fields.field(name, *axes, bounds=None if bounds is None else tuple(bounds))
 
 
 def _data(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:

@@ -109,6 +109,14 @@ class FluxTerm:
 
 
 @dataclass(frozen=True)
+class Law:
+    """−∂F along an axis, F = `flux` an expression in u, data and parameters."""
+
+    axis: int
+    flux: sp.Expr
+
+
+@dataclass(frozen=True)
 class Problem:
     """An equation, or a system of them, in canonical form."""
 
@@ -124,6 +132,8 @@ class Problem:
     boundary: tuple[tuple[Boundary, Boundary], ...]
     parameters: tuple[Parameter, ...] = field(default=())
     data: tuple[Data, ...] = field(default=())
+    laws: tuple[Law, ...] = ()
+    """Nonlinear conservation laws, in equations of one field."""
 
     @property
     def dimension(self) -> int:
@@ -168,12 +178,13 @@ def canonical(pde: PDE) -> Problem:
     for i, (u, equation) in enumerate(zip(unknowns, pde.equations, strict=True)):
         _check_symbols(equation, coordinates)
         order, right = _solve_for_time(equation, u)
-        collector = _Collector(i, unknowns, coordinates)
+        collector, laws = _Collector(i, unknowns, coordinates), dict[int, sp.Expr]()
         for term in sp.Add.make_args(right):
             collector.add(sp.S.One, (0,) * len(coordinates), term, term)
         own, transport, pointwise = collector.finish()
-        if len(unknowns) > 1 and (order == 0 or transport):
-            what = "transport" if transport else "a steady equation"
+        laws = collector.laws
+        if len(unknowns) > 1 and (order == 0 or transport or laws):
+            what = "a steady equation" if order == 0 else "transport"
             raise UnsupportedTermError(f"{what} in a system of equations is not supported yet: {equation}")
         fluxes += own
         rights.append(right)
@@ -194,8 +205,10 @@ def canonical(pde: PDE) -> Problem:
             f"{weighted.weight} multiplies a divergence from outside, which is not in flux form −D*Φ(D u); put it "
             f"inside the outer derivative, as in div({weighted.weight}*grad({u.func}))"
         )
-    if transport and time_order > 1:
-        raise UnsupportedTermError("transport in an equation of second order in time is not supported yet")
+    if (transport or laws) and time_order != 1:
+        kind = "of second order in time" if time_order else "without time derivative"
+        if time_order or laws:
+            raise UnsupportedTermError(f"transport in an equation {kind} is not supported yet")
     used = [*rights, *(f.flux for f in fluxes)]
     return Problem(
         pde=pde,
@@ -207,6 +220,7 @@ def canonical(pde: PDE) -> Problem:
         reactions=tuple(reactions),
         boundary=_boundary_per_axis(pde.boundary, coordinates),
         parameters=_unique_parameters(used),
+        laws=tuple(Law(axis, flux) for axis, flux in sorted(laws.items())),
         data=tuple(sorted(set().union(*(right.atoms(Data) for right in rights)), key=str)),
     )
 
@@ -270,6 +284,7 @@ class _Collector:
         self.i, self.u, self.unknowns, self.x = i, unknowns[i], unknowns, coordinates
         self.pointwise: list[sp.Expr] = []
         self.speeds: dict[int, sp.Expr] = {}
+        self.laws: dict[int, sp.Expr] = {}
         self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
         self.weight: sp.Expr = sp.S.One
 
@@ -290,9 +305,13 @@ class _Collector:
                 self.pointwise.append(c * e)
             elif isinstance(e, Unknown):
                 self._linear(c, m, e, quoted)
+            elif sum(m) == 1 and e.atoms(Unknown) == {self.u} and self.weight == 1:
+                axis = m.index(1)
+                self.laws[axis] = self.laws.get(axis, sp.S.Zero) - c * e
             else:
                 raise UnsupportedTermError(
-                    f"{quoted}: the derivative of a pointwise function of the fields has no flux form here; "
+                    f"{quoted}: the derivative of a pointwise function of the fields has no flux form here, unless it "
+                    f"is a first derivative of a function of {self.u.func}; for higher ones "
                     f"use the chain rule inside the flux, as in div(3*u**2*grad(u)) for laplacian(u**3)"
                 )
         elif isinstance(e, sp.Derivative):

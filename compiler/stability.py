@@ -250,7 +250,8 @@ class _Analysis:
             self.own = {str(self.scheme.relaxation): self.bounds.at_initial(relaxation)}
         with np.errstate(all="ignore"):  # counter-examples are looked for where numbers overflow
             results = tuple(self._judge(notion, tau) for notion in NORMS)
-        operator = Operator(self._ends(self.bounds.frozen), self._ends(self.bounds.slopes), self.system.asymmetry)
+        jacobian = None if self.system.laws else self._ends(self.bounds.slopes)
+        operator = Operator(self._ends(self.bounds.frozen), jacobian, self.system.asymmetry)
         kept = {r.notion: self.claim(r.notion) for r in results if r.status == "proved" or r.notion == governing}
         report = Report(
             results, governing, tau, claim, relaxation, self.own, operator, kept, self._norms(kept, relaxation)
@@ -267,6 +268,8 @@ class _Analysis:
     def _governing(self) -> str:
         """Transport is governed by the CFL or von Neumann's condition, all else by the scheme's own notion; where that
         has no bound but the maximum principle has, as for many reactions, by the latter."""
+        if self.system.laws:
+            return "CFL"
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
         first = self.scheme.governing
@@ -327,6 +330,8 @@ class _Analysis:
 
     @cache  # noqa: B019 (one analysis per compilation)
     def claim(self, notion: str) -> Claim:
+        if self.system.laws:
+            return self._conservation(notion)
         return {
             "norm decrease": self._norm,
             "nonexpansive": self._distance,
@@ -684,6 +689,46 @@ class _Analysis:
                 d += fourier.diffusive(flux.own[0], axis) * sp.Rational(kappa.xreplace(fixed))
         return d, q
 
+    # --- conservation laws ----------------------------------------------------------------------------------
+
+    @property
+    def _reconstructed(self) -> bool:
+        return any(law.reconstruction != "constant" for law in self.system.laws)
+
+    def _conservation(self, notion: str) -> Claim:
+        """With C, D ≥ 0 in u⁺ = u + C(u₊ − u) − D(u − u₋): C + D ≤ 1 at a face for the total variation (Harten, J.
+        Comput. Phys. 49 (1983) 357–393, doi:10.1016/0021-9991(83)90136-5), at a node for the range. Strong-stability
+        preserving steps are means of Euler steps."""
+        bounds, dimension = self.bounds, self.system.problem.dimension
+        if notion not in ("CFL", "maximum principle"):
+            return Claim(why_not="conservation laws keep their range and variation, and no more is known of them")
+        speeds, constant, assumptions, why_not = bounds.waves
+        average = 1 if self.scheme.euler else self.scheme.ssp
+        if not average:
+            why_not = why_not or f"{type(self.scheme).__name__} is no mean of Euler steps"
+        if not bounds.at_rest:
+            why_not = why_not or "a reaction beside a conservation law is not covered"
+        diagonal = bounds.diagonal.rate
+        if diagonal is None:
+            why_not = why_not or bounds.diagonal.why_not
+        ranged = notion == "maximum principle"
+        if ranged and self._reconstructed:
+            why_not = why_not or "limited or weighted values at the faces may leave the range of their neighbours"
+        if why_not or speeds is None or diagonal is None:
+            return Claim(why_not=why_not)
+        assumptions = (*assumptions, *(bounds.diagonal.assumptions if self.system.fluxes else ()))
+        factor = 1 if constant or (dimension == 1 and not ranged) else 2
+        rate, symbol = factor * speeds + diagonal, f"{'2' * (factor > 1)}Σ sup|F'|/h"
+        symbol += " + max Aᵢᵢ" * bool(self.system.fluxes)
+        proof = "no value leaves the range of its neighbours"
+        if not ranged and dimension == 1:
+            proof = "the total variation does not grow (Harten's lemma)"
+        if self._reconstructed:
+            return Claim(
+                sp.Rational(average, 2), rate, "half the step of constant reconstruction", assumptions, symbol=symbol
+            )
+        return Claim(sp.Integer(average), rate, proof, assumptions, symbol=symbol)
+
     # --- τ and α --------------------------------------------------------------------------------------------
 
     def _choose(self, governing: str, claim: Claim, allow: bool) -> Any:
@@ -801,6 +846,9 @@ class _Analysis:
     def _nonlinear(self, notion: str, result: Result, tau: float) -> Result:
         """Power boundedness is proved for the frozen operator; for nonlinear f it is open unless norms decrease. With
         a reaction von Neumann's condition is proved for the rest."""
+        if self.system.laws and self._reconstructed:
+            why = f"{result.witness} is usual; for reconstructed values nothing is proved"
+            return replace(result, status="unknown", witness=Witness(why))
         if notion == "von Neumann" and self._perturbed:
             why = f"{result.witness}; the reaction adds O(τ) to R, and the growth that it brings is open"
             return replace(result, status="unknown", witness=Witness(why))
@@ -829,13 +877,18 @@ class _Analysis:
         bound = self.bounds.slopes
         if result.notion != "nonexpansive" or bound.rate is None or not self.scheme.euler or self.system.transports:
             return result
-        if not self.bounds.at_rest or bound.rate.has(TAU):
+        if not self.bounds.at_rest or self.system.laws or bound.rate.has(TAU):
             return result
         lipschitz = max(abs(1 - tau * self.bounds.at_initial(bound.rate)), 1 + tau * bound.growth)
         return replace(result, formula=f"Lipschitz constant ≤ {lipschitz:.6g}")
 
     def _counterexample(self, notion: str, tau: float, claim: Claim) -> Witness | None:
         search = self._search
+        if self.system.laws:
+            field = self.system.problem.unknown.func
+            box = getattr(field, "bounds", None)
+            proper = notion in ("maximum principle", "CFL") and box is not None and self.bounds.at_rest
+            return search.overshoot(tau, box) if proper else None
         at_rest = not self.system.walls or (self.bounds.at_rest and self.system.level is not None)
         if not at_rest and notion != "nonexpansive":  # no state is known about which to search
             return None

@@ -317,6 +317,9 @@ class Body:
             return f"({', '.join(arguments)}), a channel each"
         if isinstance(op, (Stencil, AdjointStencil)):
             where = _where(op.K.target, self.axes)
+            if op.label.startswith("S_"):
+                (offset,) = [j for j in next(iter(op.K.taps())) if j]
+                return f"{arguments[0]}, {abs(offset)}/2 cells {'below' if offset < 0 else 'above'} the faces"
             if op.label.startswith("M_"):
                 return f"the mean of {arguments[0]} {where}"
             if op.label == "A":

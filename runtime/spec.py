@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +38,7 @@ class _Table(BaseModel):
 
 class PDETable(_Table):
     coordinates: list[str]
-    fields: list[str]
+    fields: list[str] | dict[str, list[float] | None]
     equation: str | list[str]
     boundary: str | dict[str, str | list[str]]
     data: list[str] | dict[str, list[float] | None] = []
@@ -59,6 +60,7 @@ class SpaceTable(_Table):
     method: Literal["finite-difference", "finite-volume", "filter-bank"] = "finite-difference"
     order: int | None = None
     flux: str | None = None
+    reconstruction: str | None = None
     channels: int | None = None
     size: int | None = None
     init: str | None = None
@@ -243,17 +245,14 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
 def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[str, Any]) -> dict[str, Any]:
     """The specification of a network as a TOML-ready table, read back by `check_spec` without loss."""
     problem = canonical(pde)
-    bounds = {str(f.func): getattr(f.func, "bounds", None) for f in problem.data}
-    listed: Any = {k: list(b) for k, b in bounds.items() if b is not None} if any(bounds.values()) else list(bounds)
-    if isinstance(listed, dict) and len(listed) < len(bounds):
-        raise SpecError("data fields with and without bounds cannot be saved together; give bounds to all or none")
+    listed = _named(problem.data, "data fields")
     table: dict[str, Any] = {
         "pde": {
             "coordinates": [str(x) for x in problem.coordinates],
-            "fields": [str(u.func) for u in problem.unknowns],
+            "fields": _named(problem.unknowns, "fields"),
             "equation": [unparse(e) for e in pde.equations] if len(pde.equations) > 1 else unparse(pde.equations[0]),
             "boundary": unparse_boundary(pde),
-            **({"data": listed} if bounds else {}),
+            **({"data": listed} if listed else {}),
             **({"name": pde.name} if pde.name else {}),
         },
         "parameters": {p.name: {"value": p.value, "positive": bool(p.is_positive)} for p in problem.parameters},
@@ -269,6 +268,17 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
         "compile": {key: value for key, value in options.items() if value is not None},
     }
     return table
+
+
+def _named(functions: Sequence[Any], what: str) -> list[str] | dict[str, list[float]]:
+    """Names, with bounds where these are declared."""
+    bounds = {str(f.func): getattr(f.func, "bounds", None) for f in functions}
+    if not any(bounds.values()):
+        return list(bounds)
+    known = {name: list(b) for name, b in bounds.items() if b is not None}
+    if len(known) < len(bounds):
+        raise SpecError(f"{what} with and without bounds cannot be saved together; give bounds to all or none")
+    return known
 
 
 def _number(h: Any) -> float | str:

@@ -53,6 +53,8 @@ class Scheme:
     title: ClassVar[str] = ""
     formula: ClassVar[str] = "u^{k+1} = step(f, u^k, τ)"
     citation: ClassVar[str] = ""
+    ssp: ClassVar[int] = 0
+    """1 if a step is a mean of Euler steps of its own τ: strong-stability preserving (Shu, Osher, 1988)."""
     starting_steps: ClassVar[int] = 0
     """How many steps `start` takes itself."""
     relaxation: ClassVar[str | None] = None

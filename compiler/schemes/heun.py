@@ -21,6 +21,7 @@ class Heun(Scheme):
 
     accuracy: ClassVar[int] = 2
     title: ClassVar[str] = "Heun's method"
+    ssp: ClassVar[int] = 1
     formula: ClassVar[str] = "u^{k+1} = u^k + τ/2 (k + f(u^k + τk)), k = f(u^k)"
     citation: ClassVar[str] = "Heun, Z. Math. Phys. 45 (1900)"
 

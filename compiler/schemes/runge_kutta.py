@@ -38,6 +38,10 @@ class RungeKutta(Scheme):
         ]
 
     @property
+    def ssp(self) -> int:  # type: ignore[override]
+        return int(self.order < 4)
+
+    @property
     def accuracy(self) -> int:  # type: ignore[override]
         return self.order
 

@@ -1,0 +1,120 @@
+"""Conservation laws ∂ₜu = −∂ₓF(u): values at the faces from both sides, and the numerical flux between them.
+
+    F̂ = (F(u₋) + F(u₊))/2 − max(|F'(u₋)|, |F'(u₊)|)/2 · (u₊ − u₋)                                    (Rusanov)
+
+(Rusanov, USSR Comput. Math. Math. Phys. 1 (1962) 304–320, doi:10.1016/0041-5553(62)90062-9). u₋ and u₊ are the values
+of the neighbours ("constant"), those of limited slopes (van Leer, J. Comput. Phys. 32 (1979) 101–136,
+doi:10.1016/0021-9991(79)90145-1), or of weighted parabolas (Jiang, Shu, J. Comput. Phys. 126 (1996) 202–228,
+doi:10.1006/jcph.1996.0130).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import sympy as sp
+
+from . import ops
+from .fields import Data, Unknown
+from .graph import Builder, Value
+from .grid import Axis, Parity
+from .problem import Law
+from .stencil import Product, Stencil
+
+RECONSTRUCTIONS = ("constant", "minmod", "van-leer", "mc", "weno5")
+_TINY = sp.Float(1e-30)
+
+
+def _same_sign(a: sp.Expr, b: sp.Expr) -> sp.Expr:
+    """±1 where a and b have one sign, else 0."""
+    return (sp.sign(a) + sp.sign(b)) / 2
+
+
+def limited(kind: str, a: sp.Expr, b: sp.Expr) -> sp.Expr:
+    """The slope between the differences a and b to the left and to the right: 0 where they differ in sign."""
+    low, high = sp.Abs(a), sp.Abs(b)
+    size = {
+        "minmod": sp.Min(low, high),
+        "mc": sp.Min(2 * low, 2 * high, (low + high) / 2),
+        "van-leer": 2 * low * high / (low + high + _TINY),
+    }[kind]
+    return _same_sign(a, b) * size
+
+
+def weighted(v: list[sp.Symbol]) -> sp.Expr:
+    """u₋ at a face from five values, two beyond the neighbour on its far side, in the direction of the face."""
+    a, b, c, d, e = v
+    parabolas = ((2 * a - 7 * b + 11 * c) / 6, (-b + 5 * c + 2 * d) / 6, (2 * c + 5 * d - e) / 6)
+    smooth = (
+        sp.Rational(13, 12) * (a - 2 * b + c) ** 2 + (a - 4 * b + 3 * c) ** 2 / 4,
+        sp.Rational(13, 12) * (b - 2 * c + d) ** 2 + (b - d) ** 2 / 4,
+        sp.Rational(13, 12) * (c - 2 * d + e) ** 2 + (3 * c - 4 * d + e) ** 2 / 4,
+    )
+    weights = [w / (sp.Float(1e-6) + s) ** 2 for w, s in zip((0.1, 0.6, 0.3), smooth, strict=True)]
+    total = sp.Add(*weights)
+    return sp.Add(*(w * p for w, p in zip(weights, parabolas, strict=True))) / total
+
+
+@dataclass(frozen=True)
+class DiscreteLaw:
+    """−∂ₐF by finite volumes along a periodic axis."""
+
+    law: Law
+    reconstruction: str
+    axes: tuple[Axis, ...]
+
+    @property
+    def axis(self) -> Axis:
+        return self.axes[self.law.axis]
+
+    def rate(self, builder: Builder, names: dict[sp.Expr, str], parity: Parity) -> Value:
+        """K* F̂ ≈ −∂F."""
+        e, slots = self.law.flux, dict[sp.Symbol, str]()
+        ends: list[tuple[sp.Expr, sp.Expr]] = []
+        x = self.axis.name
+        for f in sorted(e.atoms(Unknown, Data), key=str):
+            pair = sp.symbols(f"{f.func}_low {f.func}_high", real=True)
+            values = self._ends(builder, names[f], isinstance(f, Unknown))
+            slots |= dict(zip(pair, values, strict=True))
+            ends.append((f, pair))
+        (u,) = e.atoms(Unknown)
+        speed = sp.Abs(sp.diff(e, u))
+        low, high = ({f: pair[i] for f, pair in ends} for i in (0, 1))
+        jump = high[u] - low[u]
+        F = (e.xreplace(low) + e.xreplace(high)) / 2 - sp.Max(speed.xreplace(low), speed.xreplace(high)) / 2 * jump
+        used = {s: n for s, n in slots.items() if s in F.free_symbols}
+        flux = builder.add(ops.Flux(F, tuple(used), f"F_{x}"), *used.values(), hint=f"F_{x}")
+        K = Stencil.build({tuple(int(a is self.axis) for a in self.axes): sp.S.One}, self.axes)
+        return builder.value(ops.AdjointStencil(K, f"K_{x}", parity), flux, hint=f"inflow_{x}")
+
+    def _ends(self, builder: Builder, u: str, reconstructed: bool) -> tuple[str, str]:
+        """Values at the faces, from the low and from the high side."""
+        kind = self.reconstruction if reconstructed else "constant"
+        if kind == "constant":
+            return self._shifted(builder, u, -1), self._shifted(builder, u, 1)
+        reach = 5 if kind == "weno5" else 3
+        found = []
+        for side, name in ((1, "low"), (-1, "high")):  # the high side is the low one reflected
+            symbols = list(sp.symbols(f"v0:{5 if kind == 'weno5' else 3}", real=True))
+            offsets = [side * (2 * i - reach) for i in range(len(symbols))]
+            if kind == "weno5":
+                e = weighted(symbols)
+            else:
+                a, b, c = symbols
+                e = b + limited(kind, b - a, c - b) / 2
+            values = [self._shifted(builder, u, j) for j in offsets]
+            found.append(builder.add(ops.Flux(e, tuple(symbols), f"u_{name}"), *values, hint=f"{{0}}_{name}"))
+        return found[0], found[1]
+
+    def _shifted(self, builder: Builder, u: str, offset: int) -> str:
+        """The nodes at a distance of so many half cells from the faces, as values at the faces."""
+        here, one = ((0, Fraction(1)),), ((offset, Fraction(1)),)
+        none = (0,) * len(self.axes)
+        taps = tuple(one if a is self.axis else here for a in self.axes)
+        target = tuple(int(a is self.axis) for a in self.axes)
+        S = Stencil((Product(sp.S.One, none, taps),), none, target, self.axes)
+        place = builder.graph.nodes[u]["place"]
+        side, cells = "low" if offset < 0 else "high", (abs(offset) + 1) // 2
+        hint = f"{{0}}_{side}" + f"{cells}" * (cells > 1)
+        return builder.add(ops.Stencil(S, f"S_{self.axis.name}", place.parity, place.walls), u, hint=hint)

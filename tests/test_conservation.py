@@ -1,0 +1,278 @@
+"""Conservation laws by finite volumes: against closed forms, SciPy, and what is proved of them."""
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from scipy.integrate import quad, solve_ivp
+from sympy import Eq
+
+import pdeloom as loom
+from pdeloom.compiler.conservation import RECONSTRUCTIONS
+
+X = loom.coordinates("x")
+U = loom.field("u", X, bounds=(-1, 2))
+BURGERS = Eq(loom.dt(U), -loom.d(U**2 / 2, X))
+PLANE = loom.coordinates("x y")
+W = loom.field("w", *PLANE, bounds=(0, 1))
+EQUATIONS = {
+    "burgers": BURGERS,
+    "viscous burgers": Eq(loom.dt(U), -loom.d(U**2 / 2, X) + 0.05 * loom.laplacian(U)),
+    "traffic": Eq(loom.dt(U), -loom.d(U * (1 - U), X)),
+    "buckley-leverett": Eq(loom.dt(U), -loom.d(U**2 / (U**2 + (1 - U) ** 2 / 2), X)),
+    "varying speed": Eq(loom.dt(U), -loom.d(loom.data("a", X) * U, X)),
+    "plane": Eq(loom.dt(W), -loom.d(W**2 / 2, PLANE[0]) - loom.d(sp.exp(-W), PLANE[1])),
+}
+
+
+def compiled(equation, scheme=None, h=1.0, reconstruction="constant", boundary=None, **options):
+    return loom.compile(
+        loom.PDE(
+            EQUATIONS.get(equation, equation) if isinstance(equation, str) else equation,
+            boundary=boundary or loom.Periodic(),
+        ),
+        grid=loom.Grid(h),
+        space=loom.FiniteVolume("rusanov", reconstruction),
+        scheme=scheme or loom.ForwardEuler(3, tau=0.05),
+        **options,
+    )
+
+
+def sample(net, seed=0, size=11):
+    rng = np.random.default_rng(seed)
+    shape = (size, 7)[: net.compiled.problem.dimension]
+    data = {str(f.func): torch.from_numpy(rng.uniform(-1, 1, (1, 1, *shape))) for f in net.compiled.problem.data}
+    return torch.from_numpy(rng.uniform(0, 1, (2, 1, *shape))), data
+
+
+def steps(u, net, times):
+    module = net.module(torch.float64)
+    for _ in range(times):
+        u = module(u)
+    return u
+
+
+@pytest.mark.parametrize("reconstruction", RECONSTRUCTIONS)
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_the_module_is_the_reference(name, reconstruction):
+    net = compiled(name, loom.RungeKutta(3, 2, tau=0.05), 0.5, reconstruction, unstable="allow")
+    u, data = sample(net)
+    expected = torch.from_numpy(net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()}))
+    found = net.module(torch.float64)(u, **data)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    dims = tuple(range(2, u.dim()))
+    torch.testing.assert_close(found.sum(dims), u.sum(dims), rtol=0, atol=1e-12)  # what is conserved
+
+
+def test_implicit_steps_and_other_boundaries_across():
+    net = compiled("viscous burgers", loom.BackwardEuler(2, tau=0.3), 0.5, unstable="allow")
+    u, _ = sample(net)
+    expected = torch.from_numpy(net.reference(u.numpy()))
+    torch.testing.assert_close(net.module(torch.float64)(u), expected, rtol=0, atol=1e-7)
+    x, y = PLANE
+    along = Eq(loom.dt(W), -loom.d(W**2 / 2, x) + loom.laplacian(W))
+    for other in (loom.NoFlux(), loom.Dirichlet(0.5), loom.Robin(1, 1, 0.5)):
+        net = compiled(along, boundary={x: loom.Periodic(), y: other}, reconstruction="mc", unstable="allow")
+        u, _ = sample(net)
+        expected = torch.from_numpy(net.reference(u.numpy()))
+        torch.testing.assert_close(net.module(torch.float64)(u), expected, rtol=0, atol=1e-13)
+
+
+def test_rusanov_against_scipy():
+    """The flux written with NumPy here, marched by solve_ivp."""
+    n, h = 24, 0.25
+
+    def rate(_, u):
+        low, high = u, np.roll(u, -1)
+        flux = (low**2 + high**2) / 4 - np.maximum(abs(low), abs(high)) / 2 * (high - low)
+        return -(flux - np.roll(flux, 1)) / h
+
+    u0 = np.sin(2 * np.pi * np.arange(n) / n)
+    exact = solve_ivp(rate, (0, 0.5), u0, rtol=1e-11, atol=1e-12).y[:, -1]
+    net = compiled("burgers", loom.RungeKutta(4, 200, tau=0.0025), h, unstable="allow")
+    np.testing.assert_allclose(net.reference(u0[None, None])[0, 0], exact, atol=1e-7)
+
+
+@pytest.mark.parametrize("reconstruction", RECONSTRUCTIONS)
+def test_the_shock_of_burgers_has_its_speed(reconstruction):
+    """Between 1 and 0 it travels at (1 + 0)/2; the rarefaction of the period lies far behind."""
+    n, h, tau = 400, 0.01, 0.004
+    u0 = torch.zeros(1, 1, n, dtype=torch.float64)
+    u0[..., 100:200] = 1.0
+    net = compiled("burgers", loom.RungeKutta(3, 100, tau=tau), h, reconstruction, unstable="allow")
+    found = net.module(torch.float64)(u0)[0, 0]
+    after = torch.arange(n)[150:]
+    where = float(after[(found[150:] < 0.5)][0]) * h  # the first cell beyond the shock
+    assert where == pytest.approx(2.0 + 0.5 * 100 * tau, abs=2 * h)
+    rest = (torch.arange(n, dtype=torch.float64) + 0.5) * h - 1.0  # u = (x − 1)/t in the rarefaction
+    fan = slice(110, 130)
+    error = (found[fan] - rest[fan] / (100 * tau)).abs().max()
+    assert error < (0.06 if reconstruction == "constant" else 0.01)
+
+
+def test_viscous_burgers_against_cole_hopf():
+    """u = −2ν φ'/φ with φ from the heat equation: ∫ exp(−(x − y)²/4νt − ∫₀ʸ u₀/2ν) dy."""
+    nu, t = 0.05, 0.5
+    primitive = lambda y: (1 - np.cos(2 * np.pi * y)) / (2 * np.pi)  # of u₀ = sin 2πy  # noqa: E731
+
+    def exact(x):
+        weight = lambda y: np.exp(-((x - y) ** 2) / (4 * nu * t) - primitive(y) / (2 * nu))  # noqa: E731
+        ends = (x - 1.5, x + 1.5)
+        above = quad(lambda y: (x - y) / t * weight(y), *ends, limit=200)[0]
+        return above / quad(weight, *ends, limit=200)[0]
+
+    errors = []
+    for n in (50, 100):
+        h = 1 / n
+        nodes = (np.arange(n) + 0.5) * h
+        count = 8 * n
+        net = compiled("viscous burgers", loom.RungeKutta(3, count, tau=t / count), h, "van-leer", unstable="allow")
+        found = net.reference(np.sin(2 * np.pi * nodes)[None, None])[0, 0]
+        errors.append(np.mean([abs(f - exact(x)) for f, x in zip(found, nodes, strict=True)]))
+    assert errors[1] < 2e-3 and np.log2(errors[0] / errors[1]) > 1.6
+
+
+def test_a_square_wave_has_no_new_extrema():
+    n, h = 50, 0.02
+    u0 = torch.zeros(1, 1, n, dtype=torch.float64)
+    u0[..., 10:25] = 1.0
+    field = loom.field("u", X)
+    advection = Eq(loom.dt(field), -1.0 * loom.d(field, X))
+    errors = {}
+    for reconstruction in ("constant", "minmod", "van-leer", "mc"):
+        net = compiled(advection, loom.RungeKutta(2, 100, tau=0.01), h, reconstruction, unstable="allow")
+        found = net.module(torch.float64)(u0)
+        assert found.min() >= -1e-12 and found.max() <= 1 + 1e-12
+        total = (found - found.roll(1, -1)).abs().sum()
+        assert total <= 2 + 1e-12
+        errors[reconstruction] = float((found - u0).abs().sum() * h)  # one period
+    assert errors["constant"] > errors["minmod"] > errors["van-leer"] and errors["mc"] < 0.5 * errors["constant"]
+
+
+@pytest.mark.parametrize(("reconstruction", "order"), [("constant", 1), ("van-leer", 1.7), ("weno5", 4.8)])
+def test_the_order_in_space(reconstruction, order):
+    """Cell means of sin⁴ carried once around a period, by small steps of RK4."""
+    errors = []
+
+    def mean(a, b):
+        whole = [3 * e / 8 - np.sin(2 * e) / 4 + np.sin(4 * e) / 32 for e in (a, b)]
+        return (whole[1] - whole[0]) / (b - a)
+
+    field = loom.field("u", X)
+    for n in (32, 64):
+        h, count = 1 / n, 8 * n
+        edges = np.pi * np.arange(n + 1) / n
+        u0 = mean(edges[:-1], edges[1:])
+        scheme = loom.RungeKutta(4, count, tau=1 / count)
+        net = compiled(Eq(loom.dt(field), -1.0 * loom.d(field, X)), scheme, h, reconstruction, unstable="allow")
+        errors.append(abs(net.reference(u0[None, None])[0, 0] - u0).mean())
+    assert np.log2(errors[0] / errors[1]) > order - 0.35
+
+
+# --- what is proved -------------------------------------------------------------------------------------------
+
+
+def test_the_step_is_bounded_by_the_wave_speed_of_the_declared_range():
+    report = compiled("burgers", loom.ForwardEuler(1), 0.5).stability
+    assert report.governing == "CFL" and report["CFL"].status == "proved"
+    assert report["CFL"].bound == pytest.approx(0.5 / 2) and report["maximum principle"].bound == pytest.approx(0.5 / 4)
+    assert "−1 ≤ F' ≤ 2" in str(report).replace("-", "−") and "Harten" in str(report["CFL"].witness)
+    assert compiled("burgers", loom.RungeKutta(3, 1), 0.5).stability["CFL"].bound == pytest.approx(0.25)
+    with pytest.raises(loom.UnstableSchemeError, match=r"exceeds 0\.25"):
+        compiled("burgers", loom.ForwardEuler(1, tau=0.3), 0.5)
+    viscous = compiled("viscous burgers", loom.ForwardEuler(1), 0.5).stability["CFL"]
+    assert viscous.bound == pytest.approx(1 / (2 / 0.5 + 2 * 0.05 / 0.25))
+    plane = compiled("plane", loom.ForwardEuler(1)).stability
+    assert plane["CFL"].bound == pytest.approx(1 / 4)  # 2·(1 + 1) for |F'| ≤ 1 along both axes
+    with pytest.raises(loom.UnstableSchemeError, match="declare its range"):
+        free = loom.field("u", X)
+        compiled(Eq(loom.dt(free), -loom.d(free**2 / 2, X)), loom.ForwardEuler(1))
+    for scheme in (loom.RungeKutta(4, 1), loom.ForwardEuler(1)):
+        report = compiled("burgers", type(scheme)(**{**vars(scheme), "tau": 0.1}), 0.5, "mc").stability
+        assert {r.status for r in report} <= {"unknown", "refuted"} and report.warnings
+
+
+def test_a_flux_that_is_not_convex_is_not_certified():
+    """|ΔF/Δu| exceeds |F'| at both ends: the range is left at the step that convexity would allow."""
+    report = compiled("buckley-leverett", loom.ForwardEuler(1, tau=0.1)).stability
+    assert report["CFL"].status != "proved" and "not convex" in str(report["CFL"].witness)
+    with pytest.raises(loom.UnstableSchemeError, match="not convex"):
+        compiled("buckley-leverett", loom.ForwardEuler(1))
+
+
+@pytest.mark.parametrize("name", ["burgers", "viscous burgers", "traffic", "plane"])
+def test_variation_and_range_of_random_states(name):
+    """At the largest steps that are proved; states of jumps, where the bounds are tight."""
+    report = compiled(name, loom.ForwardEuler(1)).stability
+    rng = np.random.default_rng(0)
+    low, high = (0, 1) if name == "plane" else (-1, 2)
+    shape = (60, 1, 9, 6)[: 3 + (name == "plane")]
+    u = np.where(rng.random(shape) < 0.5, rng.choice([low, high], shape), rng.uniform(low, high, shape))
+    axes = tuple(range(1, u.ndim))
+    for scheme in (loom.ForwardEuler, lambda n, tau: loom.RungeKutta(3, n, tau=tau), loom.Heun):
+        net = compiled(name, scheme(1, tau=report["maximum principle"].bound * (1 - 1e-12)))
+        v = net.reference(u)
+        assert (v.max(axes) <= u.max(axes) + 1e-12).all() and (v.min(axes) >= u.min(axes) - 1e-12).all()
+        if name == "plane":
+            continue
+        v = compiled(name, scheme(1, tau=report["CFL"].bound * (1 - 1e-12))).reference(u)
+        variation = [abs(np.diff(w, axis=-1, append=w[..., :1])).sum(axes) for w in (u, v)]
+        assert (variation[1] <= variation[0] + 1e-12).all()
+
+
+def test_networks_that_train_and_are_saved(tmp_path):
+    speed = loom.parameter("c", 0.5, positive=True)
+    equation = Eq(loom.dt(U), -loom.d(speed * U**2, X))
+    net = compiled(equation, loom.ForwardEuler(4, tau=0.1), reconstruction="van-leer", trainable=[speed], shared=True)
+    truth = compiled(Eq(loom.dt(U), -loom.d(0.8 * U**2, X)), loom.ForwardEuler(4, tau=0.1), reconstruction="van-leer")
+    u, _ = sample(net)
+    target = torch.from_numpy(truth.reference(u.numpy()))
+    module = net.module(torch.float64)
+    optimiser = torch.optim.LBFGS(module.parameters(), max_iter=40, tolerance_grad=1e-12, tolerance_change=1e-14)
+
+    def loss():
+        optimiser.zero_grad()
+        value = (module(u) - target).square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    assert float(module.log_c.detach().exp()) == pytest.approx(0.8, rel=1e-4)
+    again = loom.load(net.save(tmp_path, module))
+    torch.testing.assert_close(again.module(torch.float64)(u), module(u).detach(), rtol=0, atol=1e-6)
+    assert "bounds" in (tmp_path / "spec.toml").read_text() or "-1" in (tmp_path / "spec.toml").read_text()
+    assert "numerical flux" in net.explain() and "div F_x" in net.source
+    assert loom.lift(module).equations[0].rhs.has(sp.Derivative)
+    torch.testing.assert_close(torch.compile(module, fullgraph=True, dynamic=False)(u), module(u), rtol=0, atol=1e-12)
+
+
+ERRORS = {
+    "differences": (
+        lambda: loom.compile(loom.PDE(BURGERS, boundary=loom.Periodic()), scheme=loom.ForwardEuler(1)),
+        loom.DiscretisationError, "rusanov",
+    ),
+    "upwind": (
+        lambda: loom.compile(loom.PDE(BURGERS, boundary=loom.Periodic()), space=loom.FiniteVolume("upwind"), scheme=loom.ForwardEuler(1)),
+        loom.DiscretisationError, "constant speeds",
+    ),
+    "walls": (lambda: compiled("burgers", boundary=loom.NoFlux()), loom.BoundaryError, "periodic axis"),
+    "reconstruction": (lambda: loom.FiniteVolume("rusanov", "weno"), loom.DiscretisationError, "did you mean"),
+    "of another flux": (lambda: loom.FiniteVolume("upwind", "mc"), loom.DiscretisationError, "'rusanov' alone"),
+    "second derivative": (
+        lambda: compiled(Eq(loom.dt(U), loom.d(U**3, X, 2))), loom.UnsupportedTermError, "div\\(3\\*u\\*\\*2",
+    ),
+    "order in time": (
+        lambda: compiled(Eq(loom.dt(U, 2), -loom.d(U**2, X)), loom.Leapfrog(1)), loom.UnsupportedTermError, "second order",
+    ),
+    "axes": (lambda: compiled("plane", loom.ADI(1, tau=0.1)), loom.SchemeError, "split"),
+    "range": (lambda: compiled("burgers").module()(torch.full((1, 1, 5), 3.0)), ValueError, "declared bounds"),
+    "range of the reference": (lambda: compiled("burgers").reference(np.full((1, 1, 5), 3.0)), loom.DataError, "bounds"),
+    "bad range": (lambda: loom.field("u", X, bounds=(2, 1)), loom.DeclarationError, "lowest, highest"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_name_the_culprit(case):
+    make, kind, text = ERRORS[case]
+    with pytest.raises(kind, match=text):
+        make()
