@@ -1,0 +1,32 @@
+"""The gallery: every specification compiles and runs, is short, and is on the page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zoo
+
+ROOT = Path(__file__).parents[1]
+gallery = zoo.example("gallery/gallery")
+NAMES = sorted(p.stem for p in (ROOT / "examples" / "gallery").glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_specification_is_short_and_its_network_the_reference(name):
+    text = (ROOT / "examples" / "gallery" / f"{name}.toml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 20
+    assert text.rstrip() in (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    net, (u, data) = gallery.network(name), gallery.STARTS[name]()
+    cut = {key: value[:15, :15] for key, value in data.items()}
+    module = net.module(torch.float64)
+    type(module).steps = min(getattr(module, "steps", 1), 3)
+    state = torch.from_numpy(np.ascontiguousarray(u[:, 40:55, 40:55])).double()[None]
+    out = module(state, **{key: torch.from_numpy(value).double()[None, None] for key, value in cut.items()})
+    assert out.shape == state.shape and bool(out.isfinite().all())
+
+
+def test_the_page_is_what_the_script_writes():
+    assert set(NAMES) == set(gallery.STARTS) and len(NAMES) >= 12
+    assert gallery.page() == (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert all((ROOT / "docs" / "images" / "gallery" / f"{name}.png").exists() for name in NAMES)
