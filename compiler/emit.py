@@ -282,6 +282,7 @@ class _Emitter:
             '    notions[notion] = status if below else "unknown"',
             f'new = {{"status": notions["{governing}"], "tau": tau, "notions": notions}}',
             f'new["tau_max"] = {f"""[float(b["{governing}"]) for b in limits]""" if known else None}',
+            *self._frozen_reason(),
             "return {**CERTIFICATE, **new}",
         ]
 
@@ -307,6 +308,11 @@ class _Emitter:
             "equal = all(bool((p == p[:1]).all()) for p in self.parameters() if p.dim())",
             "kept = kept and equal",
         ]
+
+    def _frozen_reason(self) -> list[str]:
+        if not self._frozen_lines():
+            return []
+        return ["if not equal:", '    new["reason"] = "the weights differ from step to step"']
 
     # --- weights ------------------------------------------------------------------------------------------
 

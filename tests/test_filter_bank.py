@@ -480,6 +480,8 @@ def test_too_small_grids_are_refused():
     module = network(equation(), size=7).module()
     with pytest.raises(ValueError, match="fewer than 3"):
         module(torch.zeros(1, 1, 2, 9))
+    with pytest.raises(ValueError, match=r"u has type torch\.float64, and the filters torch\.float32"):
+        module(state())
 
 
 def test_cosines_are_orthonormal():

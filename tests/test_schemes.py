@@ -596,6 +596,17 @@ def test_the_heat_equation_against_py_pde(scheme, solver, atol):
     np.testing.assert_allclose(found, wanted, atol=atol)
 
 
+def test_weights_that_differ_cost_a_multistep_scheme_its_certificate():
+    g = loom.parameter("g", 1.0, positive=True)
+    pde = loom.PDE(Eq(loom.dt(V, 2), g * loom.laplacian(V)), boundary=loom.NoFlux())
+    module = loom.compile(pde, scheme=loom.Leapfrog(3), trainable=[g]).module()
+    assert module.certificate()["status"] == "proved" and "reason" not in module.certificate()
+    with torch.no_grad():
+        module.log_g[1] -= 0.1
+    assert module.certificate()["status"] == "unknown"
+    assert module.certificate()["reason"] == "the weights differ from step to step"
+
+
 def test_an_open_interval_excludes_its_end_in_training_too():
     """At τ²ρ = 4 leapfrog grows linearly: no weight reaches it, and the report names the kernel of A."""
     pde = loom.PDE(Eq(loom.dt(V, 2), loom.laplacian(V)), boundary=loom.Periodic())

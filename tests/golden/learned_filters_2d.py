@@ -245,6 +245,9 @@ class PeronaMalik2d(nn.Module):
             raise ValueError(f"expected floating point numbers, got {given}")
         if u.dim() != 4 or u.shape[1] != 1:
             raise ValueError(f"expected shape (B, 1, X, Y), got {tuple(u.shape)}")
+        dtype = next(self.buffers()).dtype
+        if u.dtype != dtype:
+            raise ValueError(f"u has type {u.dtype}, and the filters {dtype}; make them one")
         if not torch.compiler.is_compiling():
             for size, least in zip(u.shape[2:], (1, 1)):
                 if size < least:
