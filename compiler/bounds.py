@@ -408,6 +408,8 @@ class Bounds:
         hypotheses; and why nothing is known."""
         total, constant, assumptions = sp.S.Zero, True, []
         s = sp.Symbol("s", real=True)
+        if self.system.width > 1:
+            return None, False, (), "for systems of conservation laws nothing is proved"
         for discrete in self.system.laws:
             (u,) = discrete.law.flux.atoms(Unknown)
             slope = sp.diff(discrete.law.flux, u).xreplace({u: s, **self.fixed})

@@ -56,13 +56,30 @@ def weighted(v: list[sp.Symbol]) -> sp.Expr:
     return sp.Add(*(w * p for w, p in zip(weights, parabolas, strict=True))) / total
 
 
+def wave_speed(fluxes: dict[sp.Expr, sp.Expr]) -> sp.Expr | None:
+    """The largest eigenvalue of ∂F/∂u in absolute value, of one or two fields with real eigenvalues; None for more."""
+    fields = list(fluxes)
+    J = sp.Matrix([[sp.diff(F, u) for u in fields] for F in fluxes.values()])
+    if len(fields) == 1:
+        return sp.Abs(J[0, 0])
+    if len(fields) == 2:
+        middle, spread = J.trace() / 2, sp.expand(((J[0, 0] - J[1, 1]) / 2) ** 2 + J[0, 1] * J[1, 0])
+        return sp.Abs(middle) + sp.sqrt(sp.Max(sp.simplify(spread), 0))
+    return None
+
+
 @dataclass(frozen=True)
 class DiscreteLaw:
     """−∂ₐF by finite volumes along a periodic axis."""
 
     law: Law
+    speed: sp.Expr
+    """The largest wave speed along the axis, of all laws together."""
+    field: sp.Expr
+    """The one that is conserved."""
     reconstruction: str
     axes: tuple[Axis, ...]
+    label: str
 
     @property
     def axis(self) -> Axis:
@@ -73,20 +90,18 @@ class DiscreteLaw:
         e, slots = self.law.flux, dict[sp.Symbol, str]()
         ends: list[tuple[sp.Expr, sp.Expr]] = []
         x = self.axis.name
-        for f in sorted(e.atoms(Unknown, Data), key=str):
+        for f in sorted(sp.Tuple(e, self.speed, self.field).atoms(Unknown, Data), key=str):
             pair = sp.symbols(f"{f.func}_low {f.func}_high", real=True)
             values = self._ends(builder, names[f], isinstance(f, Unknown))
             slots |= dict(zip(pair, values, strict=True))
             ends.append((f, pair))
-        (u,) = e.atoms(Unknown)
-        speed = sp.Abs(sp.diff(e, u))
         low, high = ({f: pair[i] for f, pair in ends} for i in (0, 1))
-        jump = high[u] - low[u]
-        F = (e.xreplace(low) + e.xreplace(high)) / 2 - sp.Max(speed.xreplace(low), speed.xreplace(high)) / 2 * jump
+        fastest = sp.Max(self.speed.xreplace(low), self.speed.xreplace(high))
+        F = (e.xreplace(low) + e.xreplace(high)) / 2 - fastest / 2 * (high[self.field] - low[self.field])
         used = {s: n for s, n in slots.items() if s in F.free_symbols}
-        flux = builder.add(ops.Flux(F, tuple(used), f"F_{x}"), *used.values(), hint=f"F_{x}")
+        flux = builder.add(ops.Flux(F, tuple(used), self.label), *used.values(), hint=self.label)
         K = Stencil.build({tuple(int(a is self.axis) for a in self.axes): sp.S.One}, self.axes)
-        return builder.value(ops.AdjointStencil(K, f"K_{x}", parity), flux, hint=f"inflow_{x}")
+        return builder.value(ops.AdjointStencil(K, f"K_{x}", parity), flux, hint=self.label.replace("F", "inflow", 1))
 
     def _ends(self, builder: Builder, u: str, reconstructed: bool) -> tuple[str, str]:
         """Values at the faces, from the low and from the high side."""

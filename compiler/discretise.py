@@ -29,7 +29,7 @@ import sympy as sp
 
 from . import ops
 from .bank import Bank
-from .conservation import RECONSTRUCTIONS, DiscreteLaw
+from .conservation import RECONSTRUCTIONS, DiscreteLaw, wave_speed
 from .errors import (
     BoundaryError,
     DeclarationError,
@@ -184,17 +184,30 @@ class FiniteVolume:
 
     def _conserved(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         """All transport by the flux of Rusanov."""
-        fluxes = {law.axis: law.flux for law in problem.laws}
+        fluxes: dict[int, dict[int, sp.Expr]] = {}
+        for law in problem.laws:
+            fluxes.setdefault(law.axis, {})[law.component] = law.flux
         for a, speed in problem.transport:
-            fluxes[a] = fluxes.get(a, sp.S.Zero) + speed * problem.unknown
+            own = fluxes.setdefault(a, {})
+            own[0] = own.get(0, sp.S.Zero) + speed * problem.unknown
         rest = FiniteDifference(2).discretise(replace(problem, transport=(), laws=()), grid)
         for a in fluxes:
             if not rest.axes[a].periodic:
                 name = rest.axes[a].name
                 raise BoundaryError(f"transport along {name} needs a periodic axis; set {name}: Periodic()")
-        laws = tuple(DiscreteLaw(Law(a, F), self.reconstruction, rest.axes) for a, F in sorted(fluxes.items()))
+        fields, laws = problem.unknowns, list[DiscreteLaw]()
+        for a, parts in sorted(fluxes.items()):
+            read = [i for i, u in enumerate(fields) if i in parts or any(F.has(u) for F in parts.values())]
+            speed = wave_speed({fields[i]: parts.get(i, sp.S.Zero) for i in read})
+            if speed is None:
+                names = ", ".join(str(fields[i].func) for i in read)
+                raise UnsupportedTermError(f"the conservation laws of {names}: waves of at most two fields are known")
+            for i, F in sorted(parts.items()):
+                name = f"{fields[i].func}_" * (len(fields) > 1) + rest.axes[a].name
+                law = Law(a, F, i)
+                laws.append(DiscreteLaw(law, speed, fields[i], self.reconstruction, rest.axes, f"F_{name}"))
         kind = "" if self.reconstruction == "constant" else f" and {self.reconstruction} reconstruction"
-        return replace(rest, problem=problem, laws=laws, method=f"finite volumes with the rusanov flux{kind}")
+        return replace(rest, problem=problem, laws=tuple(laws), method=f"finite volumes with the rusanov flux{kind}")
 
 
 FiniteVolume.__init__ = strict(FiniteVolume.__init__)  # type: ignore[method-assign]
@@ -374,7 +387,7 @@ class RightHandSide:
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
-        terms += [law.rate(builder, names, system.parity) for law in self.laws]
+        terms += [law.rate(builder, names, system.parity) for law in self.laws if law.law.component == i]
         reaction, hint = system.problem.reactions[i] / self.parts, "reaction"
         if system.width > 1:
             hint = f"reaction_{system.problem.unknowns[i].func}"

@@ -229,7 +229,7 @@ class _Emitter:
             own = [flux for flux in self.system.fluxes if flux.term.component == i]
             forms = [self._form(flux, K, u) for flux in own for K in labels(self.system, flux)]
             forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} {u}" for t in self.system.transports]
-            forms += [f"div F_{law.axis.name}" for law in self.system.laws]
+            forms += [f"div {law.label}" for law in self.system.laws if law.law.component == i]
             terms = (" + ".join(dict.fromkeys(forms)) + ("" if r == 0 else f" − ({notation.show(r)})")).lstrip()
             f = "f(u)" if self.system.width == 1 else f"f_{u}"
             blocks.append(f"{u} − τ [{terms}]" if self.scheme.euler else f"{f} = −[{terms}]")

@@ -93,9 +93,9 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
             (f"T_{name}", f"convolution: transport, the centred derivative ∂{name}, times {notation.show(t.speed)}")
         )
     for discrete in system.laws:
-        x, F = discrete.axis.name, notation.show(discrete.law.flux)
-        rows.append((f"F_{x}", f"activation of both neighbours: the numerical flux of F = {F} through the faces"))
-        rows.append((f"inflow_{x}", f"convolution: −∂{x} F"))
+        name, F = discrete.label, notation.show(discrete.law.flux)
+        rows.append((name, f"activation of both neighbours: the numerical flux of F = {F} through the faces"))
+        rows.append((name.replace("F", "inflow", 1), f"convolution: −∂{discrete.axis.name} F"))
     for u, r in zip(system.problem.unknowns, system.problem.reactions, strict=True):
         name = "reaction" + f"_{u.func}" * (system.width > 1)
         rows += [(name, f"pointwise: {notation.show(r)}")] if r != 0 else []

@@ -64,7 +64,7 @@ def lifted(
     for a, speed in problem.transport:
         rights[0] -= speed * d(problem.unknown, problem.coordinates[a])
     for law in problem.laws:
-        rights[0] -= d(law.flux, problem.coordinates[law.axis])
+        rights[law.component] -= d(law.flux, problem.coordinates[law.axis])
     for flux in system.fluxes:
         if flux.bank is not None:
             read = range(len(rights)) if flux.whole else [flux.term.component]

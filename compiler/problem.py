@@ -110,10 +110,11 @@ class FluxTerm:
 
 @dataclass(frozen=True)
 class Law:
-    """−∂F along an axis, F = `flux` an expression in u, data and parameters."""
+    """−∂F along an axis in the equation of one field, F = `flux` an expression in fields, data and parameters."""
 
     axis: int
     flux: sp.Expr
+    component: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Problem:
     parameters: tuple[Parameter, ...] = field(default=())
     data: tuple[Data, ...] = field(default=())
     laws: tuple[Law, ...] = ()
-    """Nonlinear conservation laws, in equations of one field."""
+    """Conservation laws: nonlinear ones, and in a system every first derivative."""
 
     @property
     def dimension(self) -> int:
@@ -174,18 +175,18 @@ def canonical(pde: PDE) -> Problem:
     _check_names(pde.equations, coordinates)
     fluxes: tuple[FluxTerm, ...] = ()
     transport: tuple[tuple[int, sp.Expr], ...] = ()
+    laws: tuple[Law, ...] = ()
     rights, reactions, orders = [], [], []
     for i, (u, equation) in enumerate(zip(unknowns, pde.equations, strict=True)):
         _check_symbols(equation, coordinates)
         order, right = _solve_for_time(equation, u)
-        collector, laws = _Collector(i, unknowns, coordinates), dict[int, sp.Expr]()
+        collector = _Collector(i, unknowns, coordinates)
         for term in sp.Add.make_args(right):
             collector.add(sp.S.One, (0,) * len(coordinates), term, term)
         own, transport, pointwise = collector.finish()
-        laws = collector.laws
-        if len(unknowns) > 1 and (order == 0 or transport or laws):
-            what = "a steady equation" if order == 0 else "transport"
-            raise UnsupportedTermError(f"{what} in a system of equations is not supported yet: {equation}")
+        laws += tuple(Law(axis, flux, i) for axis, flux in sorted(collector.laws.items()))
+        if len(unknowns) > 1 and order == 0:
+            raise UnsupportedTermError(f"a steady equation in a system is not supported yet: {equation}")
         fluxes += own
         rights.append(right)
         reactions.append(pointwise)
@@ -220,7 +221,7 @@ def canonical(pde: PDE) -> Problem:
         reactions=tuple(reactions),
         boundary=_boundary_per_axis(pde.boundary, coordinates),
         parameters=_unique_parameters(used),
-        laws=tuple(Law(axis, flux) for axis, flux in sorted(laws.items())),
+        laws=laws,
         data=tuple(sorted(set().union(*(right.atoms(Data) for right in rights)), key=str)),
     )
 
@@ -305,14 +306,13 @@ class _Collector:
                 self.pointwise.append(c * e)
             elif isinstance(e, Unknown):
                 self._linear(c, m, e, quoted)
-            elif sum(m) == 1 and e.atoms(Unknown) == {self.u} and self.weight == 1:
-                axis = m.index(1)
-                self.laws[axis] = self.laws.get(axis, sp.S.Zero) - c * e
+            elif sum(m) == 1 and e.atoms(Unknown) and self.weight == 1:
+                self._law(m, -c * e)
             else:
                 raise UnsupportedTermError(
                     f"{quoted}: the derivative of a pointwise function of the fields has no flux form here, unless it "
-                    f"is a first derivative of a function of {self.u.func}; for higher ones "
-                    f"use the chain rule inside the flux, as in div(3*u**2*grad(u)) for laplacian(u**3)"
+                    f"is a first derivative; for higher ones use the chain rule inside the flux, as in "
+                    f"div(3*u**2*grad(u)) for laplacian(u**3)"
                 )
         elif isinstance(e, sp.Derivative):
             self._linear(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
@@ -348,6 +348,9 @@ class _Collector:
 
     def _linear(self, c: sp.Expr, m: Order, u: Unknown, quoted: sp.Expr) -> None:
         """c ∂_a u is transport with the speed −c, and c ∂^{2k} u = −κ D*D u with D = ∂^k."""
+        if sum(m) == 1 and len(self.unknowns) > 1 and self.weight == 1:
+            self._law(m, -c * u)
+            return
         if u != self.u:
             raise self._crossed(quoted)
         if sum(m) == 1:
@@ -363,6 +366,10 @@ class _Collector:
         operator: Operator = ((half, sp.S.One),)
         term = FluxTerm(operator, sp.S.One, s, sp.S.One, ((s, operator),), of=(self.i,))
         self._store(term, half, c, quoted)
+
+    def _law(self, m: Order, flux: sp.Expr) -> None:
+        """−∂F."""
+        self.laws[m.index(1)] = self.laws.get(m.index(1), sp.S.Zero) + flux
 
     def _crossed(self, quoted: sp.Expr) -> UnsupportedTermError:
         return UnsupportedTermError(

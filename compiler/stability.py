@@ -885,8 +885,8 @@ class _Analysis:
     def _counterexample(self, notion: str, tau: float, claim: Claim) -> Witness | None:
         search = self._search
         if self.system.laws:
-            field = self.system.problem.unknown.func
-            box = getattr(field, "bounds", None)
+            first, *others = self.system.problem.unknowns
+            box = None if others else getattr(first.func, "bounds", None)
             proper = notion in ("maximum principle", "CFL") and box is not None and self.bounds.at_rest
             return search.overshoot(tau, box) if proper else None
         at_rest = not self.system.walls or (self.bounds.at_rest and self.system.level is not None)

@@ -169,6 +169,49 @@ def test_the_order_in_space(reconstruction, order):
     assert np.log2(errors[0] / errors[1]) > order - 0.35
 
 
+H, Q = loom.field("h", X), loom.field("q", X)
+SHALLOW = [Eq(loom.dt(H), -loom.d(Q, X)), Eq(loom.dt(Q), -loom.d(Q**2 / H + H**2 / 2, X))]
+
+
+@pytest.mark.parametrize(("reconstruction", "close"), [("constant", 0.02), ("minmod", 0.006), ("mc", 0.004)])
+def test_a_dam_break_in_shallow_water(reconstruction, close):
+    """Against Stoker's solution for gravity 1 and depths 1 and ¼: a rarefaction, a plateau and a shock."""
+    n, h, t, left, right = 400, 0.01, 0.5, 1.0, 0.25
+    plateau = float(sp.nsolve(
+        2 * (sp.sqrt(left) - sp.sqrt(sp.Symbol("m")))
+        - (sp.Symbol("m") - right) * sp.sqrt((sp.Symbol("m") + right) / (2 * sp.Symbol("m") * right)),
+        sp.Symbol("m"), 0.5,
+    ))  # fmt: skip
+    speed = 2 * (left**0.5 - plateau**0.5)
+    shock = plateau * speed / (plateau - right)
+    x = (np.arange(n) + 0.5) * h - 2.0  # the dam at 0; the other one, of the period, is far away
+    fan = (2 * left**0.5 - x / t) ** 2 / 9
+    depth = np.select(
+        [x < -(left**0.5) * t, x < (speed - plateau**0.5) * t, x < shock * t], [left, fan, plateau], right
+    )
+    start = np.stack([np.where(x < 0, left, right), np.zeros(n)])[None]
+    scheme = loom.RungeKutta(3, 200, tau=t / 200)
+    net = compiled(SHALLOW, scheme, h, reconstruction, unstable="allow")
+    found = net.module(torch.float64)(torch.from_numpy(start)).numpy()[0, 0]
+    inside = abs(x) < 1
+    assert abs(found - depth)[inside].mean() < close
+    np.testing.assert_allclose(net.reference(start)[0, 0], found, atol=1e-12)
+    assert found.sum() == pytest.approx(start[0, 0].sum(), rel=1e-12)
+
+
+def test_systems_of_laws_say_what_is_not_known():
+    with pytest.raises(loom.UnstableSchemeError, match="nothing is proved"):
+        compiled(SHALLOW, loom.ForwardEuler(1))
+    net = compiled(SHALLOW, loom.ForwardEuler(1, tau=0.1))
+    assert net.stability.governing == "CFL" and net.stability.warnings and "F_q_x" in net.explain()
+    acoustic = [Eq(loom.dt(H), -loom.d(Q, X) - 0.5 * loom.d(H, X)), Eq(loom.dt(Q), -4 * loom.d(H, X))]
+    system = compiled(acoustic, loom.ForwardEuler(1, tau=0.1)).compiled.system
+    assert float(system.laws[0].speed) == pytest.approx(0.25 + np.sqrt(0.25**2 + 4))  # eigenvalues of [[½, 1], [4, 0]]
+    three = [loom.field(name, X) for name in "abc"]
+    with pytest.raises(loom.UnsupportedTermError, match="at most two fields"):
+        compiled([Eq(loom.dt(u), -loom.d(sum(three) ** 2, X)) for u in three])
+
+
 # --- what is proved -------------------------------------------------------------------------------------------
 
 

@@ -301,7 +301,7 @@ ERRORS = {
     ),
     "transport": (
         lambda: compiled([Eq(loom.dt(U), loom.d(U, X)), Eq(loom.dt(V), U)], boundary=loom.Periodic()),
-        loom.UnsupportedTermError, "transport in a system",
+        loom.DiscretisationError, "rusanov",
     ),
     "its name": (
         lambda: compiled([Eq(loom.dt(U), U + loom.data("fields", X, Y)), Eq(loom.dt(V), U)]),
