@@ -253,7 +253,7 @@ def _unknowns(pde: PDE) -> tuple[Unknown, ...]:
 def gradient_flow(density: Any, u: Any) -> sp.Eq:
     """∂ₜu = −δE/δu for E(u) = ∫ density dx, each variation kept in flux form.
 
-    The density may contain u and its derivatives; −δE/δu = −Σ_m (−1)^|m| ∂^m (∂density / ∂(∂^m u)).
+    The density may contain u, other fields and their derivatives; −δE/δu = −Σ_m (−1)^|m| ∂^m (∂density / ∂(∂^m u)).
     """
     if not isinstance(u, Unknown):
         raise DeclarationError(f"gradient_flow(…, {u}): the second argument must be a field")
@@ -262,10 +262,11 @@ def gradient_flow(density: Any, u: Any) -> sp.Eq:
     if isinstance(density, sp.MatrixBase) or u not in density.atoms(Unknown):
         raise DeclarationError(f"gradient_flow({density}, {u}): the density must be a scalar expression of {u}")
     derivatives = sorted(density.atoms(sp.Derivative), key=sp.default_sort_key)
-    slots: dict[sp.Expr, sp.Symbol] = {s: sp.Dummy(f"s{i}", real=True) for i, s in enumerate(derivatives)}
+    own = [s for s in derivatives if s.expr == u]
+    slots: dict[sp.Expr, sp.Symbol] = {s: sp.Dummy(f"s{i}", real=True) for i, s in enumerate(own)}
     for derivative in derivatives:
-        if derivative.expr != u:
-            raise UnsupportedTermError(f"{derivative} in the energy density: only derivatives of {u} itself may occur")
+        if not isinstance(derivative.expr, Unknown):
+            raise UnsupportedTermError(f"{derivative} in the energy density: only derivatives of fields may occur")
     slots[u] = sp.Dummy("s", real=True)
     opened = density.xreplace({k: v for k, v in slots.items() if k != u}).xreplace({u: slots[u]})
     back = {v: k for k, v in slots.items()}
