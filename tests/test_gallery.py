@@ -1,5 +1,6 @@
 """The gallery: every specification compiles and runs, is short, and is on the page."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +31,15 @@ def test_the_page_is_what_the_script_writes():
     assert set(NAMES) == set(gallery.STARTS) and len(NAMES) >= 12
     assert gallery.page() == (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     assert all((ROOT / "docs" / "images" / "gallery" / f"{name}.png").exists() for name in NAMES)
+
+
+def test_a_reaction_is_found_in_trajectories(monkeypatch, capsys):
+    closure = zoo.example("closure")
+    monkeypatch.setattr(closure, "SIZE", 10)
+    monkeypatch.setattr(closure, "TRAJECTORIES", 4)
+    found, residual = closure.find_reaction(0, 0.0)
+    exact = closure.reaction(closure.GRID)
+    assert np.linalg.norm(found - exact) < 0.02 * np.linalg.norm(exact) and residual < 1e-3
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "closure.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+    assert "the growth that it brings is open" in capsys.readouterr().out
