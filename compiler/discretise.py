@@ -44,7 +44,7 @@ from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of
 from .notation import show_operator
 from .problem import FIELDS, FluxTerm, Law, Operator, Problem
-from .stencil import Stencil
+from .stencil import ACCURACIES, Stencil
 
 TAU = sp.Symbol("tau", positive=True)
 """The step size, in schemes and in fluxes that depend on it."""
@@ -55,13 +55,13 @@ FROZEN = "frozen at"
 
 @dataclass(frozen=True)
 class FiniteDifference:
-    """Finite differences of accuracy `order` (2 or 4)."""
+    """Finite differences of accuracy `order`: 2 or 4, and 6 or 8 for fluxes that read D u alone."""
 
     order: int = 2
 
     def __post_init__(self) -> None:
-        if not isinstance(self.order, int) or self.order not in (2, 4):
-            raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4")
+        if not isinstance(self.order, int) or self.order not in ACCURACIES:
+            raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4, 6, 8")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         if problem.laws:
@@ -102,6 +102,10 @@ class FiniteDifference:
         if len(operator) > 1 or sum(short.target) > 1:
             raise DiscretisationError(
                 "a diffusivity that couples mixed derivatives needs order 2; use FiniteDifference(order=2)"
+            )
+        if self.order > 4:
+            raise DiscretisationError(
+                f"a diffusivity that couples directions, or reads the field or data, has order 2 or 4, not {self.order}"
             )
         ((orders, coefficient),) = operator
         a = short.target.index(1)

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import scipy.sparse
 import sympy as sp
+import torch
 import zoo
 from sympy import Eq
 
@@ -125,10 +126,14 @@ AMPLITUDE = sp.Rational(1, 20)  # small enough that 32 nodes resolve the nonline
 ORDERED += ["odd flux 1d", "charbonnier 2d", "porous 2d", "coefficient 2d"]
 
 
-@pytest.mark.parametrize("order", [2, 4])
+LOCAL = ["heat 2d", "perona-malik 1d", "separable 2d", "fourth order 1d", "odd flux 1d"]
+CASES = [(name, order) for name in ORDERED for order in (2, 4)] + [(name, order) for name in LOCAL for order in (6, 8)]
+CASES.remove(("fourth order 1d", 8))  # between too few nodes and rounding, which h⁻⁴ magnifies, there is no room
+
+
 @pytest.mark.parametrize("kind", ["no-flux", "dirichlet", "periodic"])
-@pytest.mark.parametrize("name", ORDERED)
-def test_measured_order(name, kind, order):
+@pytest.mark.parametrize(("name", "order"), CASES)
+def test_measured_order(name, order, kind):
     """f(u) converges to the right-hand side at the declared order, up to the boundary."""
     if name == "coefficient 2d" and kind == "dirichlet":
         pytest.skip("a coefficient given on the nodes alone is first order on the wall of a Dirichlet boundary")
@@ -147,7 +152,7 @@ def test_measured_order(name, kind, order):
     truth = sp.lambdify(axes, right.xreplace(values), "numpy")
     sample, coefficients = sp.lambdify(axes, exact, "numpy"), sp.lambdify(axes, coefficient, "numpy")
     errors = []
-    for n in (32, 64):
+    for n in (32, 64) if order < 6 or name == "heat 2d" else (64, 128):
         sizes = [n, n + n // 2][: len(axes)]
         grids, spacing = zip(
             *(positions(kind, k, length) for k, length in zip(sizes, lengths, strict=False)), strict=True
@@ -157,7 +162,10 @@ def test_measured_order(name, kind, order):
         data = {str(f.func): (coefficients(*mesh) + np.zeros(sizes))[None, None] for f in net.compiled.problem.data}
         rate = net.reference.rate((sample(*mesh) + np.zeros(sizes))[None, None], **data)[0, 0]
         errors.append(abs(rate - truth(*mesh)).max() / abs(truth(*mesh)).max())
-    assert np.log2(errors[0] / errors[1]) > order - 0.35, errors
+    reached = np.log2(
+        errors[0] / errors[1]
+    )  # the nonlinear ones come close to 8 on finer grids, where they meet rounding
+    assert reached > order - (0.35 if order < 8 else 1.0) or errors[1] < 1e-11, errors
 
 
 # --- independent peers --------------------------------------------------------------------------------------
@@ -221,6 +229,27 @@ def test_energy_is_the_one_of_the_paper():
         e[i] = eps
         gradient[i] = (energy(u + e) - energy(u - e)) / (2 * eps)
     assert net.reference.rate(u) == pytest.approx(-gradient, abs=1e-8)
+
+
+@pytest.mark.parametrize("order", [6, 8])
+def test_high_orders_keep_their_promises(order):
+    """At the proved bound norms of rough states do not grow; a diffusivity that couples directions is refused."""
+    for kind in ("no-flux", "dirichlet", "mixed"):
+        net = loom.compile(
+            zoo.pde("separable 2d", kind), space=loom.FiniteDifference(order), scheme=loom.ForwardEuler(1)
+        )
+        bound = net.stability["norm decrease"].bound * (1 - 1e-12)
+        net = loom.compile(
+            zoo.pde("separable 2d", kind), space=loom.FiniteDifference(order), scheme=loom.ForwardEuler(1, tau=bound)
+        )
+        rng = np.random.default_rng(0)
+        u = rng.standard_normal((30, 1, 12, 11)) * 10.0 ** rng.uniform(-4, 2, (30, 1, 1, 1))
+        v = net.reference(u)
+        assert (np.linalg.norm(v, axis=(2, 3)) <= np.linalg.norm(u, axis=(2, 3)) * (1 + 1e-12)).all()
+        found = net.module(torch.float64)(torch.from_numpy(u)).detach().numpy()
+        np.testing.assert_allclose(found, v, atol=1e-12 * abs(u).max())
+    with pytest.raises(loom.DiscretisationError, match="order 2 or 4"):
+        loom.compile(zoo.pde("perona-malik 2d"), space=loom.FiniteDifference(order), scheme=loom.ForwardEuler(1))
 
 
 def test_a_coupling_of_mixed_derivatives_needs_order_two():

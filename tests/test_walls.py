@@ -393,3 +393,19 @@ def test_open_sides_in_text_and_files(tmp_path):
 def test_open_sides_that_cannot_be(make, words):
     with pytest.raises(loom.BoundaryError, match=words):
         make()
+
+
+def test_open_sides_are_those_of_py_pde():
+    peer = pytest.importorskip("pde")
+    u0 = np.random.default_rng(2).random((8, 7))
+    field = peer.ScalarField(peer.CartesianGrid([[0, 4], [0, 3.5]], [8, 7]), u0)
+    bc = {
+        "x-": {"derivative": 0.5}, "x+": {"type": "mixed", "value": 2.0, "const": 0.7}, "y-": {"value": 1.0},
+        "y+": {"derivative": 0},
+    }  # fmt: skip
+    equation = peer.DiffusionPDE(0.5, bc=bc)
+    wanted = equation.solve(field, t_range=1, dt=0.05, tracker=None, backend="numpy", solver="explicit").data
+    ends = {x: (N(0.5), R(2.0, 1.0, 0.7)), y: (loom.Dirichlet(1), loom.NoFlux())}
+    heat = Eq(loom.dt(U), loom.laplacian(U) / 2)
+    net = compiled(heat, ends, loom.ForwardEuler(20, tau=0.05), centering="cell", unstable="allow")
+    np.testing.assert_allclose(net.reference(u0[None, None])[0, 0], wanted, atol=1e-12)
