@@ -1,11 +1,10 @@
 """Learned filters and fluxes as denoisers, by what is proved of them: what does a guarantee cost?
 
-    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--then N] [--sigma S]
+    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S]
 
 trains the arms (all by default) and tests them, and writes docs/denoising.md from all results in
 examples/results/denoising.json. A run that is stopped goes on where it was; 36,000 steps take about two hours on one
-core. With `--then` a second run follows from there, at half the rate with batches twice as large. The folders hold grey
-images, such as BSD400 and BSD68; without them the photographs of scikit-image are taken.
+core. The folders hold grey images, such as BSD400 and BSD68; without them the photographs of scikit-image are taken.
 
     norm-stable    ‖u⁺‖ ≤ max(‖u‖, ‖f‖) in every step: mixtures of Perona–Malik fluxes, positive weights
     nonexpansive   ‖S(u) − S(v)‖ ≤ ‖u − v‖: mixtures of Charbonnier fluxes
@@ -98,20 +97,14 @@ def network(name: str, **changes: int) -> Any:
     )
 
 
-def run(
-    arm: str, training: str, test: str, steps: int, sigma: float, out: Path, then: int = 0, **options: Any
-) -> tuple[Row, Any]:
+def run(arm: str, training: str, test: str, steps: int, sigma: float, out: Path, **options: Any) -> tuple[Row, Any]:
     """Train, or go on, and test: the row and the trained module."""
     net = network(arm)
-    usual = {"batch": 4, "patch": 48, "rate": 0.02, "average": 0.999, "save_every": 250} | options
-    usual |= {"sigma": sigma / 255, "observed": "f"}
-    fitted = loom.fit(net.module(), training, steps=steps, out=out, **usual)
-    done = fitted.steps
-    if then:
-        usual |= {"batch": 2 * usual["batch"], "rate": usual["rate"] / 2}
-        fitted = loom.fit(fitted.module, training, steps=then, out=out / "then", **usual)
-        done += fitted.steps
-    return tested(arm, net, fitted.module, training, test, done, steps + then, sigma), fitted.module
+    usual = {"batch": 4, "patch": 48, "rate": 0.02, "average": 0.999, "save_every": 250}
+    fitted = loom.fit(
+        net.module(), training, steps=steps, sigma=sigma / 255, observed="f", out=out, **{**usual, **options}
+    )
+    return tested(arm, net, fitted.module, training, test, fitted.steps, steps, sigma), fitted.module
 
 
 def tested(arm: str, net: Any, module: Any, training: str, test: str, done: int, steps: int, sigma: float) -> Row:
@@ -182,7 +175,6 @@ def main() -> None:
     parser.add_argument("--train", default="skimage")
     parser.add_argument("--test", default="skimage")
     parser.add_argument("--steps", type=int, default=36000)
-    parser.add_argument("--then", type=int, default=0)
     parser.add_argument("--sigma", type=float, default=25.0)
     parser.add_argument("--ship", action="store_true", help="put the weights into the package")
     given = parser.parse_args()
@@ -192,7 +184,7 @@ def main() -> None:
     torch.manual_seed(0)
     for arm in given.arms:
         out = ROOT / "out" / "denoising" / f"{arm}-{given.sigma:g}-{Path(given.train).name}"
-        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, given.then)
+        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out)
         if given.ship:
             ship(arm, given.sigma, module)
         print(f"{arm}: {row.psnr:.2f} dB, {row.parameters} parameters, {row.certificate}")
