@@ -18,7 +18,9 @@ CLAIMS = (
         "Half the weights, and as good?",
         "half_the_weights",
         """
-VERDICT_HALF
+Yes, at the same size: half the filters cost at most 0.05 dB, and mostly nothing that the intervals resolve. At the same
+number of parameters the tied network wins only where networks are small. What matters more is the activation: with the
+nonmonotone flux both are 0.8 to 1.7 dB above a ReLU ResNet.
 """,
     ),
     (

@@ -43,3 +43,22 @@ def test_a_reaction_is_found_in_trajectories(monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "closure.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(code, {})
     assert "the growth that it brings is open" in capsys.readouterr().out
+
+
+def test_pages_are_what_their_results_say():
+    half, holds = zoo.example("half_the_weights"), zoo.example("does_it_hold")
+    runs = half.load()
+    assert len(runs) == len(half.ARMS) * len(half.SIZES)
+    assert half.page(runs) == (ROOT / "docs" / "half_the_weights.md").read_text(encoding="utf-8")
+    assert holds.page() == (ROOT / "docs" / "does_it_hold.md").read_text(encoding="utf-8")
+    for run in runs:
+        assert run.certificate == {"norm-stable": "proved", "nonexpansive": "proved"}.get(run.arm, run.certificate)
+
+
+@pytest.mark.parametrize("arm", ["relu", "untied", "symmetric", "norm-stable", "fsi", "rnn"])
+def test_every_arm_in_one_dimension_trains(arm, monkeypatch):
+    half = zoo.example("half_the_weights")
+    for name, value in {"SEEDS": 2, "RATES": (0.01,), "TESTS": 4, "BATCH": 2}.items():
+        monkeypatch.setattr(half, name, value)
+    run = half.train(arm, 2, 4, steps=8)
+    assert len(run.psnr) == 8 and len(run.seeds) == 2 and min(run.psnr) > 10
