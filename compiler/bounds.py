@@ -20,6 +20,7 @@ import sympy as sp
 
 from . import notation
 from .bank import Bank
+from .conservation import slope_of
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
 from .fields import Data, Parameter, Reading, Unknown
 from .grid import exact
@@ -412,7 +413,7 @@ class Bounds:
             return None, False, (), "for systems of conservation laws nothing is proved"
         for discrete in self.system.laws:
             (u,) = discrete.law.flux.atoms(Unknown)
-            slope = sp.diff(discrete.law.flux, u).xreplace({u: s, **self.fixed})
+            slope = slope_of(discrete.law.flux.xreplace({u: s, **self.fixed}), s)
             shown = f"F = {notation.show(discrete.law.flux)}"
             if slope.atoms(Data) or slope.free_symbols & self.trainable:
                 what = "data" if slope.atoms(Data) else "trained parameters"
@@ -428,10 +429,11 @@ class Bounds:
                     everywhere = range_of(slope, s, frozenset(), even=parity_of(slope, {s: -1}) == 1)
                     low, high = everywhere.low, everywhere.high
                 if not (math.isfinite(low) and math.isfinite(high)):
-                    cure = f"declare its range, loom.field({str(u.func)!r}, …, bounds=(low, high))"
-                    return None, False, (), f"the wave speed F' of {shown} is not bounded for every {u.func}; {cure}"
+                    cure = f"; declare its range, loom.field({str(u.func)!r}, …, bounds=(low, high))" * (box is None)
+                    where = f"every {u.func}" if box is None else f"{box[0]:.6g} ≤ {u.func} ≤ {box[1]:.6g}"
+                    return None, False, (), f"no bound was found for the wave speed F' of {shown} for {where}{cure}"
                 where = "" if box is None else f" for {box[0]:.6g} ≤ {u.func} ≤ {box[1]:.6g} at the start"
-                bend = sp.diff(slope, s)
+                bend = slope_of(slope, s)
                 if box is not None and s in bend.free_symbols:
                     curved = range_on(bend, s, *box)
                 else:

@@ -16,6 +16,7 @@ from fractions import Fraction
 import sympy as sp
 
 from . import ops
+from .errors import UnsupportedTermError
 from .fields import Data, Unknown
 from .graph import Builder, Value
 from .grid import Axis, Parity
@@ -56,15 +57,27 @@ def weighted(v: list[sp.Symbol]) -> sp.Expr:
     return sp.Add(*(w * p for w, p in zip(weights, parabolas, strict=True))) / total
 
 
+def slope_of(F: sp.Expr, s: sp.Symbol) -> sp.Expr:
+    """dF/ds of a real variable; at a jump of sign(s) as to its left or right."""
+    return sp.diff(F, s).replace(sp.DiracDelta, lambda *_: sp.S.Zero)
+
+
 def wave_speed(fluxes: dict[sp.Expr, sp.Expr]) -> sp.Expr | None:
     """The largest eigenvalue of ∂F/∂u in absolute value, of one or two fields with real eigenvalues; None for more."""
-    fields = list(fluxes)
-    J = sp.Matrix([[sp.diff(F, u) for u in fields] for F in fluxes.values()])
-    if len(fields) == 1:
+    names = {u: sp.Dummy(str(u.func), real=True) for u in fluxes}
+    back = {s: u for u, s in names.items()}
+    J = sp.Matrix([[slope_of(F.xreplace(names), s) for s in back] for F in fluxes.values()]).xreplace(back)
+    if len(fluxes) == 1:
         return sp.Abs(J[0, 0])
-    if len(fields) == 2:
+    if len(fluxes) == 2:
         middle, spread = J.trace() / 2, sp.expand(((J[0, 0] - J[1, 1]) / 2) ** 2 + J[0, 1] * J[1, 0])
-        return sp.Abs(middle) + sp.sqrt(sp.Max(sp.simplify(spread), 0))
+        spread = sp.simplify(spread)
+        if spread.is_negative:
+            raise UnsupportedTermError(
+                f"the equations of {', '.join(str(u.func) for u in fluxes)} have no real wave speeds: they are not "
+                f"hyperbolic, and no step is stable"
+            )
+        return sp.Abs(middle) + sp.sqrt(sp.Max(spread, 0))
     return None
 
 

@@ -147,6 +147,11 @@ class Robin(Mixed):
         for name in ("a", "b", "value"):
             given = f"Robin(a={self.a!r}, b={self.b!r}, value={self.value!r})"
             object.__setattr__(self, name, _real(getattr(self, name), given))
+        if self.b > 0 and not (self.a / self.b < 1e30 and abs(self.value) / self.b < 1e30):
+            raise BoundaryError(
+                f"Robin(a={self.a!r}, b={self.b!r}, value={self.value!r}): a/b and value/b must be below 1e30; for "
+                f"b = 0 use Dirichlet"
+            )
         if not (self.a >= 0 and self.b > 0):
             raise BoundaryError(
                 f"Robin(a={self.a!r}, b={self.b!r}, …): needs a ≥ 0 and b > 0, or the wall feeds what it should lose; "

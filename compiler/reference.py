@@ -40,6 +40,11 @@ class Reference:
         self._graphs: dict[tuple[int | None, bool], nx.DiGraph] = {}
 
     def __call__(self, u0: Any, velocity: Any = None, **data: Any) -> np.ndarray:
+        u = real(u0, "u")
+        for i, field in enumerate(self.system.problem.unknowns):
+            bounds = getattr(field.func, "bounds", None)
+            if bounds is not None and u.ndim > 1 and not ((bounds[0] <= u[:, i]) & (u[:, i] <= bounds[1])).all():
+                raise DataError(f"{field.func} leaves its declared bounds {bounds}")
         return self.states(u0, self.scheme.layers, velocity, **data)[0]
 
     def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
@@ -88,10 +93,6 @@ class Reference:
         return self._graphs[part, frozen]
 
     def _closed(self, u: np.ndarray) -> np.ndarray:
-        for i, field in enumerate(self.system.problem.unknowns):
-            bounds = getattr(field.func, "bounds", None)
-            if bounds is not None and u.ndim > 1 and not ((bounds[0] <= u[:, i]) & (u[:, i] <= bounds[1])).all():
-                raise DataError(f"{field.func} leaves its declared bounds {bounds}")
         return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width)
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:

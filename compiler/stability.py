@@ -792,7 +792,9 @@ class _Analysis:
         if result.status == "unknown" and (result.bound is None or self._within(report.tau, report.claim)):
             return
         if result.bound is None:
-            never = report.claim.never or self._counterexample(report.governing, report.tau / 1000, report.claim)
+            never = report.claim.never
+            if not self.system.laws:
+                never = never or self._counterexample(report.governing, report.tau / 1000, report.claim) is not None
             when = "for every tau" if never else f"at tau = {report.tau:.10g}"
             raise UnstableSchemeError(
                 f"{result.notion} is refuted {when}: {result.witness}; "
@@ -823,6 +825,9 @@ class _Analysis:
         claim = self.claim(notion)
         limit = claim.limit(self.order)
         value = None if limit is None else math.inf if limit == sp.oo else self.bounds.at_initial(limit)
+        if value is not None and math.isfinite(value) and not claim.open:
+            for _ in range(4):  # a bound is rounded down
+                value = value if self._within(value, claim) else math.nextafter(value, 0)
         formula, assumptions = claim.formula(self.order), claim.assumptions
         if self.scheme.relaxation and notion in ("von Neumann", POWER) and limit is not None:
             formula = f"every τ for {self.scheme.relaxation} ≥ ρ/{self.scheme.interval.end}, ρ = {short(claim.rate)}"
@@ -883,6 +888,17 @@ class _Analysis:
         return replace(result, formula=f"Lipschitz constant ≤ {lipschitz:.6g}")
 
     def _counterexample(self, notion: str, tau: float, claim: Claim) -> Witness | None:
+        """An input that breaks the claim, within the ranges that fields are declared to start in."""
+        found = self._searched(notion, tau, claim)
+        for i, field in enumerate(self.system.problem.unknowns):
+            box = getattr(field.func, "bounds", None)
+            if found is None or box is None:
+                continue
+            if any(u[:, i].min() < box[0] or u[:, i].max() > box[1] for u in found.inputs):
+                return None
+        return found
+
+    def _searched(self, notion: str, tau: float, claim: Claim) -> Witness | None:
         search = self._search
         if self.system.laws:
             first, *others = self.system.problem.unknowns

@@ -130,7 +130,8 @@ class Search:
             return None
         axes = tuple(range(1, u.ndim))
         factor = np.sqrt((v**2).sum(axes) / (u**2).sum(axes))
-        k = int(np.nanargmax(factor))
+        factor = np.where(np.isnan(factor), np.inf, factor)  # overflow
+        k = int(factor.argmax())
         if not factor[k] > 1 + _CLEARLY:
             return None
         text = f"a state of amplitude {abs(u[k]).max():.3g} grows by the factor {factor[k]:.6g} in one step"
@@ -146,7 +147,8 @@ class Search:
             return None
         before, after = (energy(w + self.level, **data) for w in (u, v))
         rise = (after - before) / np.maximum(abs(before), 1e-300)
-        k = int(np.nanargmax(rise))
+        rise = np.where(np.isnan(rise), np.inf, rise)  # overflow
+        k = int(rise.argmax())
         if not rise[k] > _CLEARLY:
             return None
         text = f"the energy rises from {before[k]:.6g} to {after[k]:.6g} in one step"
@@ -202,7 +204,8 @@ class Search:
         axes = tuple(range(1, u.ndim))
         low, high = u.min(axes), u.max(axes)
         miss = np.maximum(low - v.min(axes), v.max(axes) - high) / (high - low)
-        k = int(np.nanargmax(miss))
+        miss = np.where(np.isnan(miss), np.inf, miss)  # overflow
+        k = int(miss.argmax())
         if not miss[k] > _CLEARLY:
             return None
         of = f", in deviations from the walls of {self.level:g}," if self.level else ","

@@ -84,9 +84,9 @@ def energies(net: Net) -> list[tuple[int, float]]:
     if energy is None:
         return []
     shape = {1: (64,), 2: (20, 20), 3: (8, 8, 8)}[compiled.problem.dimension]
-    u = np.random.default_rng(0).uniform(-1, 1, (1, 1, *shape))
+    u = np.random.default_rng(0).uniform(-1, 1, (1, net.compiled.system.width, *shape))
     ranges = {str(f.func): getattr(f.func, "bounds", None) or (0, 0) for f in compiled.problem.data}
-    data = {name: np.full(u.shape, (low + high) / 2) for name, (low, high) in ranges.items()}
+    data = {name: np.full((1, 1, *shape), (low + high) / 2) for name, (low, high) in ranges.items()}
     layers, cycle = net.scheme.layers, net.scheme.cycle
     count = min(5 if net.scheme.structure.solves else 12, layers // cycle)
     found = [(0, float(energy(u, **data)[0]))]

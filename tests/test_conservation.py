@@ -263,6 +263,39 @@ def test_variation_and_range_of_random_states(name):
         assert (variation[1] <= variation[0] + 1e-12).all()
 
 
+def test_fluxes_with_kinks_and_speeds_that_overflow():
+    kinked = compiled(Eq(loom.dt(U), -loom.d(sp.Abs(U) * U, X)), loom.ForwardEuler(2, tau=0.05))
+    assert kinked.compiled.system.laws[0].speed == 2 * sp.Abs(U) or kinked.stability["CFL"].status == "unknown"
+    u, _ = sample(kinked)
+    expected = torch.from_numpy(kinked.reference(u.numpy()))
+    torch.testing.assert_close(kinked.module(torch.float64)(u), expected, rtol=0, atol=1e-13)
+    wide = loom.field("u", X, bounds=(-100, 100))
+    for scheme in (loom.RungeKutta(4, 1, tau=0.001), loom.ForwardEuler(1, tau=1.0)):
+        report = compiled(Eq(loom.dt(wide), -loom.d(wide**4, X)), scheme, unstable="allow").stability
+        assert report["CFL"].status in ("refuted", "unknown")
+    narrow = loom.field("u", X, bounds=(-1, 1))
+    with pytest.raises(loom.UnstableSchemeError, match=r"refuted at tau = 10000\b"):
+        compiled(Eq(loom.dt(narrow), -loom.d(narrow**3, X)), loom.ForwardEuler(1, tau=1e4))
+
+
+def test_a_step_equal_to_its_printed_bound_is_accepted():
+    for equation in (EQUATIONS["traffic"], Eq(loom.dt(U), -loom.d(sp.cosh(U / 20), X))):
+        for h in (0.1, 0.3, 0.5):
+            bound = compiled(equation, loom.ForwardEuler(1), h).stability["CFL"].bound
+            compiled(equation, loom.ForwardEuler(1, tau=bound), h)
+
+
+def test_a_declared_range_is_no_obstacle_elsewhere(tmp_path):
+    """Witnesses and the energies of the report keep within it, or are not looked for."""
+    g = loom.diffusivity("perona-malik", 0.1)
+    pde = loom.PDE(Eq(loom.dt(W), loom.div(g(loom.norm2(loom.grad(W))) * loom.grad(W))), boundary=loom.NoFlux())
+    net = loom.compile(pde, scheme=loom.ForwardEuler(2))
+    assert net.stability["norm decrease"].status == "proved" and net.stability["nonexpansive"].status != "proved"
+    for result in net.stability:
+        assert all(u.min() >= 0 and u.max() <= 1 for u in result.witness.inputs)
+    net.report(tmp_path / "r.html")
+
+
 def test_networks_that_train_and_are_saved(tmp_path):
     speed = loom.parameter("c", 0.5, positive=True)
     equation = Eq(loom.dt(U), -loom.d(speed * U**2, X))
@@ -310,6 +343,10 @@ ERRORS = {
     "axes": (lambda: compiled("plane", loom.ADI(1, tau=0.1)), loom.SchemeError, "split"),
     "range": (lambda: compiled("burgers").module()(torch.full((1, 1, 5), 3.0)), ValueError, "declared bounds"),
     "range of the reference": (lambda: compiled("burgers").reference(np.full((1, 1, 5), 3.0)), loom.DataError, "bounds"),
+    "no waves": (
+        lambda: compiled([Eq(loom.dt(H), -loom.d(Q, X)), Eq(loom.dt(Q), loom.d(H, X))]),
+        loom.UnsupportedTermError, "not hyperbolic",
+    ),
     "bad range": (lambda: loom.field("u", X, bounds=(2, 1)), loom.DeclarationError, "lowest, highest"),
 }  # fmt: skip
 

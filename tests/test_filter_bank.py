@@ -480,7 +480,7 @@ def test_too_small_grids_are_refused():
     module = network(equation(), size=7).module()
     with pytest.raises(ValueError, match="fewer than 3"):
         module(torch.zeros(1, 1, 2, 9))
-    with pytest.raises(ValueError, match=r"u has type torch\.float64, and the filters torch\.float32"):
+    with pytest.raises(ValueError, match=r"u has type torch\.float64, the filters have torch\.float32"):
         module(state())
 
 

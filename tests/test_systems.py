@@ -285,6 +285,11 @@ def test_text_saves_and_lifts(tmp_path):
     assert "reaction_v" in net.explain()
 
 
+def test_the_report_draws_the_energy_of_a_system(tmp_path):
+    page = compiled("joint", loom.ForwardEuler(2)).report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "E(u)" in page
+
+
 def test_trained_stencils_of_a_system_are_read_back():
     net = compiled("exchange", trainable=["stencil"])
     lifted = loom.lift(net.module(), order=2).equations[0]

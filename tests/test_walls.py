@@ -381,6 +381,7 @@ def test_open_sides_in_text_and_files(tmp_path):
     [
         (lambda: R(-1, 1), "a ≥ 0 and b > 0"),
         (lambda: R(1, 0, 2), "use Dirichlet"),
+        (lambda: R(0, 1e-300, 1e10), "below 1e30"),
         (lambda: N("1"), "real number"),
         (lambda: N(float("inf")), "finite"),
         (lambda: compiled(zoo.EQUATIONS["fourth order 1d"], N(1.0)), "first derivatives"),
