@@ -342,7 +342,7 @@ number of parameters the tied network, twice as wide, is better by 0.14 and 0.06
 0.04 dB worse where they are large, for what was saved in weights costs multiplications. Both are 0.8 to 1.7 dB above a
 ReLU ResNet, so that it is the nonmonotone activation that makes the difference, not the tie. A certificate of norms
 costs 0.3 dB, one of distances 1.1 dB. Skips save weights: FSI with 64 parameters is where the norm-stable network is
-with 256, and Du Fort–Frankel adds 0.01 to 0.04 dB to it. The recurrent network has monotone fluxes, and is where the
+with 256, and Du Fort–Frankel adds 0.01 to 0.05 dB to it. The recurrent network has monotone fluxes, and is where the
 nonexpansive one is at 8 layers with a quarter of its weights.
 
 What it does not say. Networks saturate here at some 8 channels; training is short (1200 steps), and the best rate of
