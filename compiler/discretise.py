@@ -369,15 +369,16 @@ class RightHandSide:
         whole = [flux for flux in self.fluxes if flux.whole]
         terms = [-f.term.kappa * v for f in whole for v in system._divergences(builder, f, u, at, names)]
         rates = [self._rate(i, u, at, names) for i in range(system.width)]
-        if len(rates) == 1:
-            terms += rates
-        elif any(rates) or not terms:
+        if any(rates) or not terms:
             filled = [r or 0 * system.component(builder, u, i) for i, r in enumerate(rates)]
-            terms.append(builder.value(ops.Stack(), *(r.name for r in filled), hint="rate"))
-        total: Value = terms[0] or 0 * u
-        for term in terms[1:]:
-            total = total + term
-        return total
+            stack = ops.Stack()
+            terms += filled if len(rates) == 1 else [builder.value(stack, *(r.name for r in filled), hint="rate")]
+        return self._added(terms, "rate")
+
+    def _added(self, terms: list[Value], hint: str) -> Value:
+        if len(terms) == 1:
+            return terms[0]
+        return self.builder.value(ops.Combination((sp.S.One,) * len(terms)), *(t.name for t in terms), hint=hint)
 
     def _rate(self, i: int, u: Value, at: Value, names: dict[sp.Expr, str]) -> Value | None:
         """The terms of the i-th equation alone; None if there are none."""
@@ -392,20 +393,11 @@ class RightHandSide:
                 terms.append(-flux.term.kappa * v)
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
         terms += [law.rate(builder, names, system.parity) for law in self.laws if law.law.component == i]
-        reaction, hint = system.problem.reactions[i] / self.parts, "reaction"
-        if system.width > 1:
-            hint = f"reaction_{system.problem.unknowns[i].func}"
+        reaction = system.problem.reactions[i] / self.parts
+        of = f"_{system.problem.unknowns[i].func}" * (system.width > 1)
         if reaction != 0:
-            terms.append(Value(builder, system._pointwise(builder, reaction, names, {}, hint)))
-        if not terms:
-            return None
-        if system.width == 1:
-            total: Value = terms[0]
-            for term in terms[1:]:
-                total = total + term
-            return total
-        sums = ops.Combination((sp.S.One,) * len(terms))
-        return builder.value(sums, *(t.name for t in terms), hint=f"rate_{system.problem.unknowns[i].func}")
+            terms.append(builder.named(system._pointwise(builder, reaction, names, {}, f"reaction{of}")))
+        return self._added(terms, f"rate{of}") if terms else None
 
 
 @dataclass(frozen=True)

@@ -259,3 +259,25 @@ def test_a_coupling_of_mixed_derivatives_needs_order_two():
     assert loom.compile(loom.PDE(flow, boundary=loom.NoFlux()), scheme=scheme).stability.tau_max is not None
     with pytest.raises(loom.DiscretisationError, match="order 2"):
         loom.compile(loom.PDE(flow, boundary=loom.NoFlux()), space=loom.FiniteDifference(4), scheme=scheme)
+
+
+def test_porous_medium_against_barenblatt():
+    """∂t u = ∂xx u², in flux form: u = t^(−⅓) max(0, C − x²/(12 t^⅔)), whose support spreads with finite speed."""
+    x = loom.coordinates("x")
+    u = loom.field("u", x)
+    porous = loom.PDE(Eq(loom.dt(u), loom.d(2 * u * loom.d(u, x), x)), boundary=loom.NoFlux())
+    errors = []
+    for n in (60, 120):
+        h = 12 / n
+        nodes = (np.arange(n) + 0.5) * h - 6
+
+        def exact(t, nodes=nodes):
+            return t ** (-1 / 3) * np.maximum(0, 1 - nodes**2 / (12 * t ** (2 / 3)))
+
+        count = round(1 / (0.2 * h**2)) + 1
+        scheme = loom.RungeKutta(2, count, tau=1 / count)
+        net = loom.compile(porous, grid=loom.Grid(12 / n), scheme=scheme, unstable="allow")
+        found = net.reference(exact(1.0)[None, None])[0, 0]
+        errors.append(abs(found - exact(2.0)).mean())
+        assert found.sum() == pytest.approx(exact(1.0).sum(), rel=1e-12) and found.min() >= 0
+    assert errors[1] < 2e-3 and np.log2(errors[0] / errors[1]) > 1
