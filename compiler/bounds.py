@@ -304,8 +304,7 @@ class Bounds:
                 return Bound(None, why_not="the difference has more than two taps, so I − τA has negative entries")
             (offset, weight), _ = taps[0]
             axis = self.system.axes[next(a for a, j in enumerate(offset) if j)]
-            held = [s for s in axis.sides or () if s.plane == "face" and (s.parity < 0 or s.mixed)]
-            wall = bool(held)
+            wall = any(side.plane == "face" and (side.parity < 0 or side.mixed) for side in axis.sides or ())
             if wall:
                 assumptions.append(f"at least two cells along {axis.name}")
             totals[flux.term.component] += strength * weight**2 * (3 if wall else 2)

@@ -97,7 +97,7 @@ class _Emitter:
         """Is τ a function of weights?"""
         self.scalars: dict[sp.Symbol, str] = {TAU: "tau"}
         data = {str(f.func) for f in self.problem.data}
-        if taken := sorted(data & self.reserved):  # they are keywords of forward, and cannot be called otherwise
+        if taken := sorted(data & (self.reserved | {"u"})):  # they are keywords of forward
             raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
         fields = {*(str(u.func) for u in self.problem.unknowns), *data}
         for symbol in [*self.problem.parameters, *self._own_symbols()]:
@@ -894,19 +894,21 @@ def tidy(text: str) -> str:
 
 def field_checks(problem: Problem) -> list[str]:
     """Refuse states outside the declared bounds of their fields."""
-    lines = []
-    for i, field in enumerate(problem.unknowns):
-        bounds = getattr(field.func, "bounds", None)
-        if bounds is not None:
-            low, high = (literal(float(b)) for b in bounds)
-            name = str(field.func)
-            part = "u" if len(problem.unknowns) == 1 else f"u[:, {i}]"
-            lines += [
-                "traced = torch.compiler.is_compiling() or _is_wrapped(u)",
-                f"if not traced and not (({low} <= {part}) & ({part} <= {high})).all():",
-                f'    raise ValueError("{name} leaves its declared bounds [{low}, {high}]")',
-            ]
-    return lines
+    several = len(problem.unknowns) > 1
+    return [line for i, u in enumerate(problem.unknowns) for line in _bounded(u, "u", f"[:, {i}]" * several)]
+
+
+def _bounded(f: Any, name: str, part: str = "") -> list[str]:
+    """Refuse values of a field, or of one part of it, outside its declared bounds."""
+    bounds = getattr(f.func, "bounds", None)
+    if bounds is None:
+        return []
+    low, high = (literal(float(b)) for b in bounds)
+    return [
+        f"traced = torch.compiler.is_compiling() or _is_wrapped({name})",
+        f"if not traced and not (({low} <= {name}{part}) & ({name}{part} <= {high})).all():",
+        f'    raise ValueError("{f.func} leaves its declared bounds [{low}, {high}]")',
+    ]
 
 
 def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
@@ -921,14 +923,7 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f"if {name}.dim() != u.dim() or {name}.shape[1:] != {shape}:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]
-        bounds = getattr(f.func, "bounds", None)
-        if bounds is not None:
-            low, high = (literal(float(b)) for b in bounds)
-            lines += [
-                f"traced = torch.compiler.is_compiling() or _is_wrapped({name})",
-                f"if not traced and not (({low} <= {name}) & ({name} <= {high})).all():",
-                f'    raise ValueError("{name} leaves its declared bounds [{low}, {high}]")',
-            ]
+        lines += _bounded(f, name)
     return lines
 
 

@@ -83,7 +83,7 @@ class _Emitter:
         self.embedded = isinstance(problem, ImplicitStep)
         """Is it the solver of a time step? Then its scalars are arguments, and its certificate is the scheme's."""
         fields = {str(self.problem.unknown.func), *problem.names}
-        taken = sorted(set(problem.names) & _RESERVED)
+        taken = sorted(set(problem.names) & (_RESERVED | {"u"}))
         if taken:
             raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
         spacings = [(h, f"h_{axis.name}") for h, axis in zip(problem.spacings, self.axes, strict=True)]

@@ -594,6 +594,9 @@ class _Analysis:
                 *r.assumptions,
                 "a source stands still: the difference of two solutions is bounded",
             )
+        if self.system.fed:
+            still = "what a wall lets in stands still: the difference of two solutions is bounded"
+            assumptions = (*assumptions, still)
         claim = Claim(self._end, rate, assumptions=assumptions, symbol=symbol, open=self._open)
         return replace(claim, proof=f"{proof}, and the spectrum of A lies in [0, ρ]")
 

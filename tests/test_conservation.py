@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
+import zoo
 from scipy.integrate import quad, solve_ivp
 from sympy import Eq
 
@@ -304,15 +305,7 @@ def test_networks_that_train_and_are_saved(tmp_path):
     u, _ = sample(net)
     target = torch.from_numpy(truth.reference(u.numpy()))
     module = net.module(torch.float64)
-    optimiser = torch.optim.LBFGS(module.parameters(), max_iter=40, tolerance_grad=1e-12, tolerance_change=1e-14)
-
-    def loss():
-        optimiser.zero_grad()
-        value = (module(u) - target).square().sum()
-        value.backward()
-        return value
-
-    optimiser.step(loss)
+    zoo.fitted(module, u, target)
     assert float(module.log_c.detach().exp()) == pytest.approx(0.8, rel=1e-4)
     again = loom.load(net.save(tmp_path, module))
     torch.testing.assert_close(again.module(torch.float64)(u), module(u).detach(), rtol=0, atol=1e-6)

@@ -252,15 +252,7 @@ def test_the_feed_rate_is_found_again():
     guess = loom.parameter("feed", 0.1, positive=True)
     equations = [e.xreplace({FEED: guess}) for e in SYSTEMS["gray-scott"]]
     module = compiled(equations, loom.ForwardEuler(10, tau=0.5), trainable=[guess], shared=True).module(torch.float64)
-    optimiser = torch.optim.LBFGS(module.parameters(), max_iter=30, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
-
-    def loss():
-        optimiser.zero_grad()
-        value = (module(u) - target).square().sum()
-        value.backward()
-        return value
-
-    optimiser.step(loss)
+    zoo.fitted(module, u, target)
     assert float(module.log_feed.detach().exp()) == pytest.approx(0.04, rel=1e-4)
 
 
@@ -317,6 +309,9 @@ ERRORS = {
     "transport": (
         lambda: compiled([Eq(loom.dt(U), loom.d(U, X)), Eq(loom.dt(V), U)], boundary=loom.Periodic()),
         loom.DiscretisationError, "rusanov",
+    ),
+    "the name of the state": (
+        lambda: compiled([Eq(loom.dt(V), loom.data("u", X, Y))]), loom.DeclarationError, "'u'",
     ),
     "its name": (
         lambda: compiled([Eq(loom.dt(U), U + loom.data("fields", X, Y)), Eq(loom.dt(V), U)]),

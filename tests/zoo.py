@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sympy as sp
+import torch
 from sympy import Eq
 
 import pdeloom as loom
@@ -205,3 +206,18 @@ def example(name: str) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def fitted(module: Any, u: Any, target: Any) -> None:
+    """Weights for which the module makes `target` of u."""
+    optimiser = torch.optim.LBFGS(
+        module.parameters(), max_iter=40, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Any:
+        optimiser.zero_grad()
+        value = (module(u) - target).square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
