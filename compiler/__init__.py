@@ -108,6 +108,11 @@ def compile_pde(
                 f"FilterBank(own_fluxes=True): no parameter of the flux of {flux.bank.label} is trained, and channels "
                 f"have nothing of their own; name it in trainable, or leave own_fluxes out"
             )
+    if training.stencils and system.mixed:
+        raise SchemeError(
+            "trainable=['stencil']: the stencils of a diffusion tensor, mixed derivatives or cross-diffusion cannot be "
+            "trained yet; train its parameters"
+        )
     report = analyse(system, scheme, training.parameters, training.stencils, guarantee, allow=unstable == "allow")
     jacobian = report.operator.jacobian
     stages = optimise(step_graph(system, scheme, secants=jacobian is None or jacobian[0] < 0))

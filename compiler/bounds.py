@@ -2,6 +2,7 @@
 
     spectrum    0 ≤ G ≤ L        ⇒  0 ≤ A(u) ≤ ρ = Σ κ L ‖K‖²        (slopes: 0 ≤ Φ' ≤ L_Φ, the same for A')
     diagonal    two-tap K, G ≥ 0 ⇒  A(u) is an M-matrix with entries ≤ max Aᵢᵢ on its diagonal
+    tensor      0 ≤ λ(T) ≤ L     ⇒  the same ρ with one L for all its entries
     reaction    r = β(f − u), or −R ≤ r' on an interval that the solution cannot leave
     transport   T is skew, its symbol i Σ v_a t_a(θ)
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from . import notation
@@ -27,6 +29,7 @@ from .grid import exact
 from .nonlinearity import Range, range_of, range_on, union
 from .ops import parity_of
 from .stencil import Polynomial, Stencil, number, rational, squared_norm
+from .tensors import MU1, MU2, Feature, TensorEntry, given_tensors
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Bounds:
         return (
             self.at_rest
             and not self.system.banks
+            and not self.system.mixed
             and all(f.local and f.term.diffusivity == 1 for f in self.system.fluxes)
         )
 
@@ -111,6 +115,8 @@ class Bounds:
     def concave(self) -> bool:
         """Do the diffusivities not increase with the squared slope?"""
         s = sp.Symbol("s", real=True)
+        if any(not m.term.linear for m in self.system.mixed):
+            return False
         for flux in self.system.fluxes:
             term = flux.term
             if term.diffusivity is None:
@@ -156,7 +162,18 @@ class Bounds:
         groups: list[dict[sp.Expr, list[Stencil]]] = [{} for _ in range(self.system.width)]
         rates, is_exact = [sp.S.Zero for _ in groups], True
         low, growth = math.inf, [0.0 for _ in groups]
-        for flux in self.system.fluxes:
+        members: list[DiscreteFlux] = []
+        if self.system.mixed:
+            members, strength, lowest, text, why_not = self._tensor(slopes)
+            low = min(low, lowest)
+            if strength is None:
+                return Bound(None, low, why_not=why_not)
+            assumptions.append(text)
+            for i, group in enumerate(groups):
+                own = [K for flux in members if flux.term.component == i for K in flux.own]
+                group.setdefault(strength, []).extend(own)
+                growth[i] -= min(0.0, lowest) * self.at_initial(self._joint_norm(own)[0]) if own else 0.0
+        for flux in (flux for flux in self.system.fluxes if flux not in members):
             own_fields = range(len(groups)) if flux.whole else (flux.term.component,)
             strength, lowest, text, why_not = self._strength(flux, slopes)
             low = min(low, lowest)
@@ -175,8 +192,8 @@ class Bounds:
             for i in own_fields if lowest < 0 else ():
                 growth[i] -= lowest * self.at_initial(flux.term.kappa * self._size(flux))
         for i, group in enumerate(groups):
-            for strength, members in group.items():
-                norm, sharp = self._joint_norm(members)
+            for strength, stencils in group.items():
+                norm, sharp = self._joint_norm(stencils)
                 rates[i], is_exact = rates[i] + strength * norm, is_exact and sharp
         rate = sp.Max(*rates)  # the fields of a system are blocks of A(u)
         if not is_exact and not rate.free_symbols:
@@ -185,6 +202,102 @@ class Bounds:
             assumptions.append("‖K‖² is the supremum of |k̂|² over all frequencies, for every grid size")
         why_not = f"{what} takes the negative value {low:.6g}" if low < 0 else ""
         return Bound(rate, min(low, 0.0) if low < 0 else 0.0, tuple(dict.fromkeys(assumptions)), why_not, max(growth))
+
+    def _tensor(self, slopes: bool) -> tuple[list[DiscreteFlux], sp.Expr | None, float, str, str]:
+        """The fluxes that are its diagonal, the largest and the lowest eigenvalue of the matrix T of all couplings with
+        its indices (field, D), the hypothesis in words, and why there is none."""
+        terms = [m.term for m in self.system.mixed]
+        pairs = {key for m in terms for key in ((m.component, m.outer), (m.of, m.inner))}
+        index = sorted(pairs, key=lambda key: (key[0], [-n for n in key[1]]))
+        T = sp.zeros(len(index))
+        members = []
+        for m in terms:
+            T[index.index((m.component, m.outer)), index.index((m.of, m.inner))] += m.coefficient
+        for flux in self.system.fluxes:
+            own, operator = flux.term.slots[flux.term.own]
+            key = flux.term.component, operator[0][0]
+            if len(operator) > 1 or key not in index:
+                continue
+            g = flux.term.diffusivity
+            if g is None or own in g.free_symbols:
+                why_not = f"the flux {flux.term.flux} on the diagonal of a diffusion tensor is not linear in"
+                return [], None, 0.0, "", f"{why_not} its derivative"
+            members.append(flux)
+            T[index.index(key), index.index(key)] += flux.term.kappa * g
+        T = T.xreplace(self.fixed).applyfunc(lambda e: sp.expand(e, deep=False))
+        shown = f"T = {notation.show(T.tolist())}"
+        if T != T.T:
+            return [], None, 0.0, "", f"the couplings {shown} of derivatives are not symmetric"
+        if slopes and T.atoms(Unknown):
+            return [], None, 0.0, "", "the diffusion tensor moves with the state, and its Jacobian is not covered"
+        low, highest = math.inf, list[sp.Expr]()
+        for block in T.connected_components():
+            part = T.extract(block, block)
+            found = self._constant(part) or self._spectral(part) or self._given(part)
+            if found is None:
+                why_not = (
+                    f"nothing is known of the eigenvalues of {shown}; make it of numbers, or by loom.tensor(…, "
+                    f"bounds=…), loom.edge_enhancing or loom.coherence_enhancing"
+                )
+                return [], None, 0.0, "", why_not
+            low, highest = min(low, found[0]), [*highest, found[1]]
+        high = sp.Max(*highest)
+        return members, high, low, f"{low:.6g} ≤ λ(T) ≤ {short(high)} for the eigenvalues of {shown}", ""
+
+    def _constant(self, T: sp.Matrix) -> tuple[float, sp.Expr] | None:
+        """The eigenvalues of a matrix of numbers, rounded outwards unless they are rational."""
+        if not all(e.is_number for e in T):
+            return None
+        exactly = T.applyfunc(lambda e: e if e.is_Rational else _rational(float(e)))
+        values = np.linalg.eigvalsh(np.array(exactly, dtype=np.float64))
+        slack = 1e-13 * float(abs(values).max())
+        low = 0.0 if exactly.is_positive_semidefinite else float(values[0]) - slack
+        if low < 0 and exactly.is_positive_semidefinite is False:
+            low = min(low, -5e-324)
+        high = sp.nsimplify(float(values[-1]), rational=True, tolerance=1e-12)
+        if not (exactly - high * sp.eye(T.rows)).is_negative_semidefinite:
+            high = sp.Float(float(values[-1]) + slack, 17)
+        return low, high
+
+    def _spectral(self, T: sp.Matrix) -> tuple[float, sp.Expr] | None:
+        """A tensor with the eigenvectors of a structure tensor, times a constant."""
+        entries = T.atoms(TensorEntry)
+        whole = {e.tensor for e in entries}
+        if T.shape != (2, 2) or len(whole) != 1:
+            return None
+        by_index = {tuple(map(int, e.args[:2])): e for e in entries}
+        if sorted(by_index) != [(0, 0), (0, 1), (1, 1)]:
+            return None
+        factors = {sp.cancel(T[i, j] / e) for (i, j), e in by_index.items()}
+        (factor, *others) = factors
+        if others or not factor.is_nonnegative or not factor.free_symbols <= set(self.system.problem.parameters):
+            return None
+        low, tops = math.inf, []
+        for law in next(iter(by_index.values())).laws:
+            found = self._range(_of_one(law.expr), _S)
+            if not (math.isfinite(found.low) and math.isfinite(found.high)):
+                return None
+            low = min(low, found.low)
+            known = law.expr if law.expr.is_number else found.symbolic_high
+            tops.append(sp.Float(found.high, 17) if known is None else known)
+        scale = 1.0 if low >= 0 else self.at_initial(factor)
+        return low * scale, factor * sp.Max(*(top.xreplace(self.fixed) for top in tops))
+
+    def _given(self, T: sp.Matrix) -> tuple[float, sp.Expr] | None:
+        """A tensor given at run time, times a constant."""
+        given = given_tensors(T.atoms(Data))
+        if len(given) != 1 or T.atoms(Unknown):
+            return None
+        (entries,) = given.values()
+        if sorted(entries) != [(i, j) for i in range(T.rows) for j in range(i, T.rows)]:
+            return None
+        factors = {sp.cancel(T[i, j] / f) for (i, j), f in entries.items()}
+        (factor, *others) = factors
+        if others or not factor.is_nonnegative or factor.atoms(Data):
+            return None
+        low, high = next(iter(entries.values())).func.tensor[3:]
+        scale = 1.0 if low >= 0 else self.at_initial(factor)
+        return low * scale, factor * sp.Rational(*exact(high).as_integer_ratio())
 
     def _strength(self, flux: DiscreteFlux, slopes: bool) -> tuple[sp.Expr | None, float, str, str]:
         """κ·sup of g or Φ', its infimum, the hypothesis in words, and why there is none."""
@@ -222,7 +335,13 @@ class Bounds:
                     return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
                 return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
             return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {shown_law(self.system, flux)}", ""
-        g, others, weights = radial(term.diffusivity, [slot for slot, _ in term.slots], s)
+        assert term.diffusivity is not None
+        features = sorted(term.diffusivity.atoms(Feature), key=str)
+        if slopes and features:
+            return [], "", f"the diffusivity {shown_law(self.system, flux)} reads smoothed values of the state"
+        named = {f: sp.Symbol(str(f.func), real=True) for f in features}
+        read = [*(slot for slot, _ in term.slots), *named.values()]
+        g, others, weights = radial(term.diffusivity.xreplace(named), read, s)
         if slopes and set(weights) - {1}:
             return (
                 [],
@@ -293,6 +412,8 @@ class Bounds:
 
     def _diagonal(self) -> Bound:
         totals, assumptions = [sp.S.Zero for _ in range(self.system.width)], []
+        if self.system.mixed:
+            return Bound(None, why_not="couplings of different derivatives have entries of both signs off the diagonal")
         if self.learned or self.system.banks:
             return Bound(None, why_not="learned stencils and filters are not bounded entry by entry")
         for flux in self.system.fluxes:
@@ -465,6 +586,15 @@ class Bounds:
             if margin.is_nonnegative is not True:
                 return False
         return True
+
+
+_S = sp.Symbol("s", real=True)
+
+
+def _of_one(law: sp.Expr) -> sp.Expr:
+    """A law in μ₁ = s², or in μ₁ − μ₂ = s², the two of which diffusion tensors are made."""
+    difference = law.xreplace({MU1: MU2 + _S**2})
+    return difference if MU2 not in difference.free_symbols else law.xreplace({MU1: _S**2})
 
 
 def own_stencils(system: SemiDiscrete) -> list[tuple[str, Stencil]]:

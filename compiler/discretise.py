@@ -12,6 +12,10 @@ At accuracy 4 an average with positive weights, which the energy needs, is only 
 kind uses differences centred on the nodes, of order 4 but blind to the checkerboard, and with each of them
 (h³/8) δ⁺δ⁺δ⁺ D, which is of order h³ and sees it: together they have the norm of the short difference, 2/h.
 
+The entries of a diffusion tensor off its diagonal, ∂ₓ(b ∂ᵧu), take the means of the differences themselves: with
+a, b, c at the nodes f is minus the gradient of E = ½ Σ_i (a M(Kₓu)² + 2b (MKₓu)(MKᵧu) + c M(Kᵧu)²)_i. As M(s²) ≥ (Ms)²,
+0 ≤ E ≤ ½ sup λ(T) ‖Ku‖² wherever 0 ≤ T, and the checkerboard is seen by a and c.
+
 Transport is a centred difference T, skew on a periodic axis. A finite volume method with the numerical flux
 v(u₋ + u₊)/2 − (q/2)(u₊ − u₋) is that and the viscosity (qh/2) KᵀK (LeVeque, Finite Volume Methods for Hyperbolic
 Problems, 2002, section 4.6).
@@ -20,7 +24,7 @@ Problems, 2002, section 4.6).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,8 +47,9 @@ from .fields import Data, Unknown
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of
 from .notation import show_operator
-from .problem import FIELDS, FluxTerm, Law, Operator, Problem
+from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem
 from .stencil import ACCURACIES, Stencil
+from .tensors import Smoothed, TensorEntry
 
 TAU = sp.Symbol("tau", positive=True)
 """The step size, in schemes and in fluxes that depend on it."""
@@ -74,7 +79,30 @@ class FiniteDifference:
         _check_corners(axes, fluxes)
         _check_open(axes, fluxes, self.order)
         transports = tuple(self._transport(a, speed, axes) for a, speed in problem.transport)
-        return SemiDiscrete(problem, grid, axes, fluxes, transports, f"finite differences of order {self.order}")
+        mixed = tuple(self._mixed(term, axes) for term in problem.mixed)
+        if problem.features and any(axis.open for axis in axes):
+            raise BoundaryError("smooth(…) beside Neumann and Robin conditions is not supported yet; use NoFlux()")
+        method = f"finite differences of order {self.order}"
+        return SemiDiscrete(problem, grid, axes, fluxes, transports, method, mixed=mixed)
+
+    def _mixed(self, term: MixedTerm, axes: tuple[Axis, ...]) -> DiscreteMixed:
+        if self.order > 2:
+            raise DiscretisationError(
+                f"diffusion tensors, mixed derivatives and cross-diffusion have order 2, not {self.order}; use "
+                f"FiniteDifference(order=2)"
+            )
+        if any(axis.open for axis in axes):
+            raise BoundaryError(
+                "diffusion tensors, mixed derivatives and cross-diffusion beside Neumann and Robin conditions are not "
+                "supported yet; use NoFlux(), Dirichlet(…) or Periodic()"
+            )
+        if len(held := frozenset().union(*(axis.held for axis in axes))) > 1:
+            raise BoundaryError(
+                f"diffusion tensors, mixed derivatives and cross-diffusion between walls of the values "
+                f"{', '.join(f'{v:g}' for v in sorted(held))} are not supported yet; give all one value"
+            )
+        E, K = (Stencil.build({orders: sp.S.One}, axes) for orders in (term.outer, term.inner))
+        return DiscreteMixed(term, E, K)
 
     def _transport(self, a: int, speed: sp.Expr, axes: tuple[Axis, ...]) -> Transport:
         if not axes[a].periodic:
@@ -254,6 +282,20 @@ class DiscreteFlux:
         return self.bank is not None and self.bank.inputs > 1
 
 
+@dataclass(frozen=True)
+class DiscreteMixed:
+    """−Eᵀ c K u_k: an entry of a diffusion tensor off its diagonal, or cross-diffusion."""
+
+    term: MixedTerm
+    outer: Stencil
+    inner: Stencil
+
+    @property
+    def meeting(self) -> Location:
+        """Where E u and K u meet: on the same faces, or at the nodes."""
+        return self.inner.target if self.inner.target == self.outer.target else (0,) * len(self.inner.target)
+
+
 def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
     """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
     clash = next(
@@ -290,6 +332,15 @@ def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: i
                 )
 
 
+def _opened(e: sp.Expr, inside: dict[sp.Expr, sp.Symbol]) -> sp.Expr:
+    """An expression with symbols for what stands in it of derivatives and smoothed values."""
+    if isinstance(e, (sp.Derivative, Smoothed)):
+        return inside.setdefault(e, sp.Symbol(f"s{len(inside)}", real=True))
+    if not e.atoms(sp.Derivative, Smoothed):
+        return e
+    return e.func(*(_opened(a, inside) for a in e.args))
+
+
 def _lagged(
     term: FluxTerm, own: sp.Symbol, value: str, known: str, names: dict[sp.Expr, str]
 ) -> tuple[sp.Expr, dict[sp.Expr, str], dict[sp.Symbol, str]]:
@@ -318,6 +369,7 @@ class RightHandSide:
         self.system, self.builder, self.data, self.parts = system, builder, data, parts
         self.fluxes, self.transports = fluxes, transports
         self.laws = system.laws if parts == 1 else ()
+        self.mixed = system.mixed
 
     def __call__(self, u: Value) -> Value:
         v = self._ringed(u)
@@ -348,6 +400,11 @@ class RightHandSide:
                     f"them; use SemiImplicit or BackwardEuler"
                 )
             along[touched.pop()].append(flux)
+        if self.mixed:
+            raise SchemeError(
+                "diffusion tensors, mixed derivatives and cross-diffusion cannot be split along the axes; use "
+                "SemiImplicit or BackwardEuler"
+            )
         if self.laws:
             raise SchemeError(
                 "a conservation law cannot be split along the axes; use SemiImplicit or an explicit scheme"
@@ -366,6 +423,7 @@ class RightHandSide:
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
         names: dict[sp.Expr, str] = {**self.data, **system.components(builder, at)}
+        names |= {feature: system.smoothed(builder, e, names) for feature, e in system.problem.features}
         whole = [flux for flux in self.fluxes if flux.whole]
         terms = [-f.term.kappa * v for f in whole for v in system._divergences(builder, f, u, at, names)]
         rates = [self._rate(i, u, at, names) for i in range(system.width)]
@@ -391,6 +449,7 @@ class RightHandSide:
                     weighted = system._pointwise(builder, flux.term.weight * s, names, {s: v.name}, "weighted")
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
+        terms += [-system._coupled(builder, m, u, names) for m in self.mixed if m.term.component == i]
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
         terms += [law.rate(builder, names, system.parity) for law in self.laws if law.law.component == i]
         reaction = system.problem.reactions[i] / self.parts
@@ -411,6 +470,7 @@ class SemiDiscrete:
     transports: tuple[Transport, ...]
     method: str
     laws: tuple[DiscreteLaw, ...] = ()
+    mixed: tuple[DiscreteMixed, ...] = ()
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -426,7 +486,8 @@ class SemiDiscrete:
     @property
     def linear(self) -> bool:
         """Is f linear in u?"""
-        return self.problem.at_rest and not self.laws and all(flux.term.linear for flux in self.fluxes)
+        linear = all(f.term.linear for f in self.fluxes) and all(m.term.linear for m in self.mixed)
+        return self.problem.at_rest and not self.laws and linear
 
     @property
     def asymmetry(self) -> str:
@@ -440,6 +501,16 @@ class SemiDiscrete:
         ):
             if sp.simplify(sp.diff(r, v) - sp.diff(q, u)) != 0:
                 return f"the reactions of {u.func} and {v.func} are not the gradient of one energy"
+        for m in (m.term for m in self.mixed):
+            if not m.linear:
+                return f"the diffusion tensor has the entry {m.coefficient}, which moves with the state"
+            if all(
+                (m.component, m.outer) != (n.of, n.inner)
+                or (m.of, m.inner) != (n.component, n.outer)
+                or sp.expand(m.coefficient - n.coefficient) != 0
+                for n in self.problem.mixed
+            ):
+                return f"the diffusion tensor has the entry {m.coefficient} and not its mirror image"
         for flux in self.fluxes:
             term, g = flux.term, flux.term.diffusivity
             if flux.local or g is None:
@@ -588,6 +659,70 @@ class SemiDiscrete:
             v = self._pointwise(builder, *_lagged(term, own, s_value, known, names), hint)
         return builder.value(ops.AdjointFilterBank(bank, self.parity), v, hint=f"div_{label}")
 
+    def _coupled(self, builder: Builder, m: DiscreteMixed, u: Value, names: dict[sp.Expr, str]) -> Value:
+        """Eᵀ c K u_k. Where E u and K u lie on different faces, they meet at the nodes, by means M and their
+        transposes; on the same faces c comes to them, as a diffusivity does."""
+        E = self._subscript(((m.term.outer, sp.S.One),))
+        scale, c = m.term.coefficient.as_independent(Unknown, Data, as_Add=False)
+        s = self._met(builder, m, m.term.of, m.term.inner, m.inner, u)
+        if c != 1:
+            g = self._average(builder, self._pointwise(builder, c, names, {}, "g"), m.meeting, back=True)
+            product = ops.Flux(sp.Symbol("g") * sp.Symbol("s"), sp.symbols("g s"), "g·s")
+            s = builder.add(product, g, s, hint=f"flux_{E}")
+        if m.meeting != m.outer.target:
+            M = self._mean(m.outer.target, m.meeting)
+            along = "".join(a.name for a, j in zip(self.axes, m.outer.target, strict=True) if j)
+            parity = m.outer.parity(self.parity)
+            s = builder.add(ops.AdjointStencil(M, f"M_{along}", parity), s, hint="{0}_" + along)
+        op = ops.AdjointStencil(m.outer, f"K_{E}", self.parity)
+        v: Value = builder.value(op, s, hint=f"div_{E}") * scale
+        return v
+
+    def _met(self, builder: Builder, m: DiscreteMixed, i: int, orders: tuple[int, ...], K: Stencil, u: Value) -> str:
+        """K u_i where it meets the other derivative of a coupling."""
+        D = self._subscript(((orders, sp.S.One),))
+        v = self.component(builder, u, i)
+        s = builder.add(ops.Stencil(K, f"K_{D}", self.parity, self.walls), v.name, hint="{0}_" + D)
+        return self._average(builder, s, m.meeting, back=False)
+
+    def coupling(self, builder: Builder, m: DiscreteMixed, u: Value, names: dict[sp.Expr, str]) -> tuple[sp.Expr, str]:
+        """c (E u_i)(K u_k), the energy density of a coupling and its mirror image, with the constant factor of c."""
+        term, slots = m.term, sp.symbols("a b g", real=True)
+        scale, c = term.coefficient.as_independent(Unknown, Data, as_Add=False)
+        ends = [(term.component, term.outer, m.outer), (term.of, term.inner, m.inner)]
+        values = [self._met(builder, m, *end, u) for end in ends]
+        if c != 1:
+            values.append(self._average(builder, self._pointwise(builder, c, names, {}, "g"), m.meeting, back=True))
+        slots = slots[: len(values)]
+        return scale, builder.add(ops.Flux(sp.Mul(*slots), slots, "e"), *values, hint="coupling")
+
+    def smoothed(self, builder: Builder, e: sp.Expr, names: Mapping[sp.Expr, str]) -> str:
+        """The value at the nodes of smooth(…), or of what stands in it: fields, data, and derivatives taken there."""
+        if e in names:
+            return names[e]
+        if isinstance(e, sp.Derivative):
+            v, orders = (
+                self.smoothed(builder, e.expr, names),
+                tuple(e.variables.count(x) for x in self.problem.coordinates),
+            )
+            place, D = builder.graph.nodes[v]["place"], self._subscript(((orders, sp.S.One),))
+            K = Stencil.build({orders: sp.S.One}, self.axes)
+            v = builder.add(ops.Stencil(K, f"K_{D}", place.parity, place.walls), v, hint="{0}_" + D)
+            return self._average(builder, v, (0,) * len(self.axes), back=False)
+        if isinstance(e, Smoothed):
+            v = stem = self.smoothed(builder, e.args[0], names)
+            for a, axis in enumerate(self.axes):
+                op = Stencil.gaussian(a, e.args[1], self.axes)
+                if len(op.taps()) > 1:
+                    place, last = builder.graph.nodes[v]["place"], axis is self.axes[-1]
+                    hint = f"{stem}_smooth" + f"_{axis.name}" * (not last)
+                    v = builder.add(ops.Stencil(op, f"G_{axis.name}", place.parity, place.walls), v, hint=hint)
+            return v
+        inside: dict[sp.Expr, sp.Symbol] = {}
+        opened = _opened(e, inside)
+        slots = {s: self.smoothed(builder, part, names) for part, s in inside.items()}
+        return self._pointwise(builder, opened, dict(names), slots, "product")
+
     def filtered(self, builder: Builder, u: Value, flux: DiscreteFlux) -> str:
         """K u."""
         assert flux.bank is not None
@@ -665,18 +800,27 @@ class SemiDiscrete:
         source = builder.graph.nodes[v]["place"].location
         if source == target:
             return v
-        identity = {(0,) * len(target): sp.S.One}
-        M = Stencil.build(identity, self.axes, 2, source=source, target=target)
-        even = tuple((1, 1) for _ in self.axes)
+        M = self._mean(source, target)
+        place = builder.graph.nodes[v]["place"]
+        signed = any(p < 0 for ends in place.parity for p in ends) and not any(axis.open for axis in self.axes)
+        even = place.parity if signed else tuple((1, 1) for _ in self.axes)
         which = "".join(a.name for a, i, j in zip(self.axes, source, target, strict=True) if i != j)
         hint = "{0}_" + which if back else "{0}_mean"
         return builder.add(ops.Stencil(M, f"M_{which}ᵀ" if back else f"M_{which}", even), v, hint=hint)
+
+    def _mean(self, source: Location, target: Location) -> Stencil:
+        """M: the mean of the neighbours along each axis in which the two differ."""
+        return Stencil.build({(0,) * len(target): sp.S.One}, self.axes, 2, source=source, target=target)
 
     def _pointwise(
         self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str
     ) -> str:
         """A Flux op for e, whose fields and data are read from the nodes."""
         arguments = dict(slots)
+        for part in sorted(e.atoms(TensorEntry), key=sp.default_sort_key):
+            name = f"T{''.join(str(i + 1) for i in part.args[:2])}"
+            e = e.xreplace({part: sp.Symbol(name, real=True)})
+            arguments[sp.Symbol(name, real=True)] = self._entry(builder, part, names)
         for f in sorted(e.atoms(Unknown, Data), key=str):
             symbol = sp.Symbol(str(f.func), real=True)
             e, arguments[symbol] = e.xreplace({f: symbol}), names[f]
@@ -691,6 +835,18 @@ class SemiDiscrete:
         if not used:  # constant: a value all the same, so that it has a place
             used = {sp.Symbol("u"): names[self.problem.unknowns[0]]}
         return builder.add(ops.Flux(e, tuple(used), hint), *used.values(), hint=hint)
+
+    def _entry(self, builder: Builder, part: TensorEntry, names: dict[sp.Expr, str]) -> str:
+        """An entry of a diffusion tensor, by the eigenvalues it shares with the others."""
+        values, constant = dict[sp.Symbol, str](), dict[sp.Symbol, sp.Expr]()
+        for symbol, e in part.steps():
+            e = e.xreplace(constant)
+            read = {s: n for s, n in values.items() if s in e.free_symbols}
+            if not read and not e.atoms(Unknown, Data):
+                constant[symbol] = e
+            else:
+                values[symbol] = self._pointwise(builder, e, names, read, symbol.name)
+        return values[symbol]
 
     def _subscript(self, operator: Operator, i: int = 0) -> str:
         """A short name for D: x, xx, xxyy, or D1, D2, … for sums."""

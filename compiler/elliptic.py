@@ -486,6 +486,11 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
         raise BoundaryError(f"{other!r} under multigrid is not supported yet; use Dirichlet, NoFlux or Periodic")
     if problem.transport or problem.laws:
         raise UnsupportedTermError("a first derivative under multigrid is not supported yet; only fluxes are")
+    if problem.mixed or problem.features:
+        raise UnsupportedTermError(
+            "diffusion tensors, mixed derivatives, cross-diffusion and smoothed values under multigrid are not "
+            "supported yet; use another solver"
+        )
     powers = [Spacing(str(x)) for x in problem.coordinates]
 
     def scaled(operator: Operator) -> Operator:

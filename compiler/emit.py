@@ -20,7 +20,7 @@ from ..templates import environment
 from . import emit_bank, notation
 from .bank import Bank
 from .bounds import channelled, labels, norm_symbol, own_stencils, shown_law
-from .discretise import TAU, SemiDiscrete
+from .discretise import TAU, DiscreteMixed, SemiDiscrete
 from .errors import DeclarationError, SchemeError
 from .fields import Parameter
 from .grid import Axis, Parity, Walls
@@ -33,6 +33,7 @@ from .schemes import Scheme
 from .solve import TOLERANCES
 from .stability import Claim, Report
 from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call, concatenate, tuple_code
+from .tensors import given_tensors
 
 _RESERVED = frozenset(
     "tau k w self state torch nn Tensor low high low_wall high_wall bound rho traced super dtype device velocity "
@@ -228,6 +229,7 @@ class _Emitter:
             u = "u" if self.system.width == 1 else str(self.problem.unknowns[i].func)
             own = [flux for flux in self.system.fluxes if flux.term.component == i]
             forms = [self._form(flux, K, u) for flux in own for K in labels(self.system, flux)]
+            forms += [self._crossing(m) for m in self.system.mixed if m.term.component == i]
             forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} {u}" for t in self.system.transports]
             forms += [f"div {law.label}" for law in self.system.laws if law.law.component == i]
             terms = (" + ".join(dict.fromkeys(forms)) + ("" if r == 0 else f" − ({notation.show(r)})")).lstrip()
@@ -240,6 +242,11 @@ class _Emitter:
         G = "u" if self.system.width == 1 else "…"
         inner = f"{K} {u}" if flux.term.linear and flux.local else f"Φ({K} {u})" if flux.local else f"(G({G}) {K} {u})"
         return f"{kappa}{K}* {inner}"
+
+    def _crossing(self, m: DiscreteMixed) -> str:
+        outer, inner = (self.system._subscript(((o, sp.S.One),)) for o in (m.term.outer, m.term.inner))
+        u = self.problem.unknowns[m.term.of].func
+        return f"K_{outer}* ({notation.show(m.term.coefficient)}) K_{inner} {u}"
 
     def _certificate(self) -> dict[str, Any]:
         bound = self.report[self.report.governing].bound
@@ -861,6 +868,8 @@ def equation_rows(system: SemiDiscrete) -> list[tuple[str, str]]:
         g = flux.term.diffusivity
         if g is not None and not flux.term.linear:
             rows.append(("diffusivity", f"g = {shown_law(system, flux, g)}"))
+    for feature, e in system.problem.features:
+        rows.append(("smoothed", f"{feature.func} = {notation.show(e)}"))
     return [*dict.fromkeys(rows), ("boundary", notation.show_boundary(system.problem))]
 
 
@@ -924,6 +933,22 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]
         lines += _bounded(f, name)
+    for tensor, entries in given_tensors(problem.data).items():
+        n = 1 + max(i for i, _ in entries)
+        low, high = next(iter(entries.values())).func.tensor[3:]
+        least, most = (literal(end + sign * 1e-5 * (high - low)) for end, sign in ((low, -1), (high, 1)))
+        rows = [f"({', '.join(names[str(entries[min(i, j), max(i, j)].func)] for j in range(n))})" for i in range(n)]
+        first = names[str(entries[0, 0].func)]
+        lines += [
+            f"traced = torch.compiler.is_compiling() or _is_wrapped({first})",
+            "if not traced:",
+            f"    rows = ({', '.join(rows)})",
+            "    matrix = torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in rows], -1)",
+            "    found = torch.linalg.eigvalsh(matrix.float() if matrix.dtype.itemsize < 4 else matrix)",
+            f"    if found.min() < {least} or found.max() > {most}:",
+            f'        bounds = "[{literal(low)}, {literal(high)}]"',
+            f'        raise ValueError(f"the eigenvalues of {tensor} leave their declared bounds {{bounds}}")',
+        ]
     return lines
 
 

@@ -19,7 +19,7 @@ import sympy as sp
 from sympy.integrals.manualintegrate import manualintegrate
 
 from . import ops
-from .discretise import DiscreteFlux, SemiDiscrete
+from .discretise import DiscreteFlux, DiscreteMixed, SemiDiscrete
 from .fields import Data
 from .graph import Builder, Value
 from .reference import Reference
@@ -88,6 +88,12 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
         if Psi is None:
             return None
         total.append((term.kappa, system._pointwise(builder, Psi / 2, names, {_q: name}, "energy")))
+    met: list[DiscreteMixed] = []
+    for m in system.mixed:
+        ends = {(m.term.component, m.term.outer), (m.term.of, m.term.inner)}
+        if all(ends != {(n.term.component, n.term.outer), (n.term.of, n.term.inner)} for n in met):
+            met.append(m)
+            total.append(system.coupling(builder, m, u, names))
     if system.problem.coupled:
         return None
     for field, r in zip(system.problem.unknowns, system.problem.reactions, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sympy as sp
+
 from . import notation
 from .bounds import labels, shown_law
 from .discretise import SemiDiscrete
@@ -87,6 +89,13 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
         activations[f"activation: {kind} = {shown}"] = "flux"
     rows = [*convolutions.items(), *((block, text) for text, block in activations.items())]
     rows += [(f"{label}*", "transposed convolution, same weights: minus the divergence") for label in convolutions]
+    for m in system.mixed:
+        inner = notation.show_operator(((m.term.inner, sp.S.One),), axes)
+        u, c = system.problem.unknowns[m.term.of].func, notation.show(m.term.coefficient)
+        outer = notation.show_operator(((m.term.outer, sp.S.One),), axes)
+        rows.append((f"coupling of {outer} and {inner} {u}", f"their entry of the diffusion tensor: {c}"))
+    for feature, e in system.problem.features:
+        rows.append((str(feature.func), f"convolutions with Gaussians: {notation.show(e)}"))
     for t in system.transports:
         name = axes[t.axis]
         rows.append(

@@ -222,7 +222,8 @@ def space_of(e: Any) -> tuple[sp.Symbol, ...]:
 
 WORDS = frozenset(
     "t pi exp log sqrt sin cos tan tanh sinh cosh atan asin acos asinh abs sign max min heaviside dt d grad div "
-    "laplacian norm2 order tau stencil self torch nn".split()
+    "laplacian norm2 order tau stencil self torch nn mu1 mu2 smooth structure_tensor edge_enhancing "
+    "coherence_enhancing tensor_entry".split()
 )
 """Names that mean something in the grammar, in `trainable` or in the emitted code."""
 

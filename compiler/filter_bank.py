@@ -89,6 +89,11 @@ class FilterBank:
                 )
         if problem.transport or problem.laws:
             raise UnsupportedTermError("FilterBank: a first derivative outside a flux is no filter; use FiniteVolume")
+        if problem.mixed or problem.features:
+            raise UnsupportedTermError(
+                "FilterBank: diffusion tensors, cross-diffusion and smoothed values have no filters; use "
+                "FiniteDifference"
+            )
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         values = {p.name: p.value for p in problem.parameters}
         groups: dict[Any, list[FluxTerm]] = {}

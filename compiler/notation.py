@@ -11,11 +11,13 @@ from sympy.printing.str import StrPrinter
 from .fields import Data, Unknown
 from .grid import Spacing
 from .problem import FluxTerm, Operator, Problem
+from .tensors import Smoothed, TensorEntry
 
 _GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eps": "ε", "epsilon": "ε", "kappa": "κ", "lam": "λ",
     "lamda": "λ", "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "tau": "τ", "theta": "θ", "omega": "ω",
 }  # fmt: skip
+_SUBSCRIPT = str.maketrans("123", "₁₂₃")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -31,6 +33,10 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy is untyped
     def _print_Function(self, e: sp.Expr) -> str:
         if isinstance(e, (Unknown, Data)):
             return str(e.func)
+        if isinstance(e, TensorEntry):
+            return f"T{e.args[0] + 1}{e.args[1] + 1}".translate(_SUBSCRIPT)
+        if isinstance(e, Smoothed):
+            return f"smooth({self._print(e.args[0])}, {float(e.args[1]):g})"
         name = {"Abs": "abs", "Max": "max", "Min": "min"}.get(e.func.__name__, e.func.__name__)
         return f"{name}({', '.join(self._print(a) for a in e.args)})"
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -29,6 +29,18 @@ from .fields import Data, Parameter, Unknown
 from .grid import BOUNDARIES, Boundary
 from .nonlinearity import DIFFUSIVITIES, diffusivity
 from .problem import PDE
+from .tensors import (
+    MU1,
+    MU2,
+    Smoothed,
+    TensorEntry,
+    coherence_enhancing,
+    edge_enhancing,
+    entry,
+    smooth,
+    structure_tensor,
+)
+from .tensors import tensor as declared_tensor
 
 MAX_LENGTH = 10_000
 MAX_DEPTH = 100
@@ -48,6 +60,11 @@ OPERATORS: Mapping[str, tuple[range, Callable[..., Any]]] = {
     "div": (range(1, 2), fields.div),
     "laplacian": (range(1, 2), fields.laplacian),
     "norm2": (range(1, 2), fields.norm2),
+    "smooth": (range(2, 3), smooth),
+    "structure_tensor": (range(1, 4), structure_tensor),
+    "edge_enhancing": (range(2, 3), edge_enhancing),
+    "coherence_enhancing": (range(2, 4), coherence_enhancing),
+    "tensor_entry": (range(7, 8), entry),
 }
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(\*\*|[-+*/^(),=]))")
 
@@ -59,11 +76,13 @@ def parse(
     boundary: Any,
     parameters: Mapping[str, Any] | None = None,
     data: Iterable[str] | Mapping[str, tuple[float, float] | None] = (),
+    tensors: Mapping[str, Sequence[float]] | None = None,
     name: str | None = None,
 ) -> PDE:
     """Read a PDE from text.
 
-    `parameters` maps names to values or to {"value": …, "positive": true}; `boundary` is a boundary condition,
+    `parameters` maps names to values or to {"value": …, "positive": true}, `tensors` names to the bounds of their
+    eigenvalues (their entries are called T_xx, T_xy, …); `boundary` is a boundary condition,
     its text ("no-flux", "periodic", "dirichlet(0)"), or a table {axis: text or pair}.
 
     >>> pde = parse("dt(u) = laplacian(u)", coordinates=["x", "y"], fields=["u"], boundary="no-flux")
@@ -86,6 +105,11 @@ def parse(
     bounded = data if isinstance(data, Mapping) else dict.fromkeys(_strings(data, "data"))
     for key, bounds in bounded.items():
         declare(key, _data(key, axes, bounds))
+    for key, limits in (tensors or {}).items():
+        matrix = _tensor(key, axes, limits)
+        declare(key, matrix)
+        for f in matrix.atoms(Data):
+            declare(str(f.func), f)
     for key, given in (parameters or {}).items():
         declare(key, _parameter(key, given))
     texts = [text] if isinstance(text, str) else list(text)
@@ -131,11 +155,15 @@ def _coordinates(names: str) -> Any:
 
 
 def _field(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
-    return fields.field(name, *axes, bounds=None if bounds is None else tuple(bounds))
+    return fields.field(name, *axes, bounds=tuple(bounds) if bounds else None)
 
 
 def _data(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
-    return fields.data(name, *axes, bounds=None if bounds is None else tuple(bounds))
+    return fields.data(name, *axes, bounds=tuple(bounds) if bounds else None)
+
+
+def _tensor(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
+    return declared_tensor(name, *axes, bounds=tuple(bounds) if isinstance(bounds, (tuple, list)) else bounds)
 
 
 def _parameter(name: str, given: Any) -> Parameter:
@@ -288,6 +316,8 @@ class _Parser:
     def _name(self, word: str) -> Any:
         if word == "pi":
             return sp.pi
+        if word in ("mu1", "mu2"):  # the eigenvalues of a structure tensor, in laws of tensor_entry
+            return MU1 if word == "mu1" else MU2
         if word not in self.names:
             self.at -= 1
             raise self._fail(f"unknown name {word!r}; {suggest(word, [*self.names, 'pi'])}")
@@ -370,6 +400,11 @@ class _Unparser(StrPrinter):  # type: ignore[misc]  # sympy is untyped
     def _print_Function(self, e: sp.Expr) -> str:
         if isinstance(e, (Unknown, Data)):
             return str(e.func)
+        if isinstance(e, Smoothed):
+            return f"smooth({self._print(e.args[0])}, {self._print(e.args[1])})"
+        if isinstance(e, TensorEntry):
+            i, j, first, second, *J = e.args
+            return f"tensor_entry({', '.join(self._print(a) for a in (i, j, first.expr, second.expr, *J))})"
         names = [word for word, f in FUNCTIONS.items() if e.func == f]
         if not names:
             raise ParseError(f"{e.func} has no word in the grammar")

@@ -22,6 +22,7 @@ import sympy as sp
 from .errors import BoundaryError, DeclarationError, UnsupportedTermError, strict
 from .fields import Data, Parameter, Unknown, expression, space_of, t
 from .grid import Boundary, Periodic
+from .tensors import Feature, Smoothed
 
 Order = tuple[int, ...]
 Operator = tuple[tuple[Order, sp.Expr], ...]
@@ -109,6 +110,23 @@ class FluxTerm:
 
 
 @dataclass(frozen=True)
+class MixedTerm:
+    """−E*(c D u_k) in the equation of u_i, where E = ∂^outer ≠ D = ∂^inner or k ≠ i: an entry of a diffusion tensor, or
+    cross-diffusion. c = `coefficient` reads fields, data and parameters.
+    """
+
+    component: int
+    outer: Order
+    of: int
+    inner: Order
+    coefficient: sp.Expr
+
+    @property
+    def linear(self) -> bool:
+        return not self.coefficient.has(Unknown)
+
+
+@dataclass(frozen=True)
 class Law:
     """−∂F along an axis in the equation of one field, F = `flux` an expression in fields, data and parameters."""
 
@@ -135,6 +153,9 @@ class Problem:
     data: tuple[Data, ...] = field(default=())
     laws: tuple[Law, ...] = ()
     """Conservation laws: nonlinear ones, and in a system every first derivative."""
+    mixed: tuple[MixedTerm, ...] = ()
+    features: tuple[tuple[Feature, Smoothed], ...] = ()
+    """What stands for the smoothed values in the terms."""
 
     @property
     def dimension(self) -> int:
@@ -176,19 +197,23 @@ def canonical(pde: PDE) -> Problem:
     fluxes: tuple[FluxTerm, ...] = ()
     transport: tuple[tuple[int, sp.Expr], ...] = ()
     laws: tuple[Law, ...] = ()
+    mixed: tuple[MixedTerm, ...] = ()
     rights, reactions, orders = [], [], []
+    features: dict[sp.Expr, Feature] = {}
     for i, (u, equation) in enumerate(zip(unknowns, pde.equations, strict=True)):
         _check_symbols(equation, coordinates)
         order, right = _solve_for_time(equation, u)
+        rights.append(right)
+        right = _featured(right, coordinates, features)
         collector = _Collector(i, unknowns, coordinates)
         for term in sp.Add.make_args(right):
             collector.add(sp.S.One, (0,) * len(coordinates), term, term)
         own, transport, pointwise = collector.finish()
+        mixed += tuple(MixedTerm(i, *key, c) for key, c in collector.mixed.items() if c != 0)
         laws += tuple(Law(axis, flux, i) for axis, flux in sorted(collector.laws.items()))
         if len(unknowns) > 1 and order == 0:
             raise UnsupportedTermError(f"a steady equation in a system is not supported yet: {equation}")
         fluxes += own
-        rights.append(right)
         reactions.append(pointwise)
         orders.append(order)
     time_order = orders[0]
@@ -210,6 +235,12 @@ def canonical(pde: PDE) -> Problem:
         kind = "of second order in time" if time_order else "without time derivative"
         if time_order or laws:
             raise UnsupportedTermError(f"transport in an equation {kind} is not supported yet")
+    if mixed and time_order == 0:
+        term = mixed[0]
+        raise UnsupportedTermError(
+            f"{term.coefficient} couples derivatives along different axes or of different fields, which steady "
+            f"problems cannot have yet"
+        )
     used = [*rights, *(f.flux for f in fluxes)]
     return Problem(
         pde=pde,
@@ -222,8 +253,24 @@ def canonical(pde: PDE) -> Problem:
         boundary=_boundary_per_axis(pde.boundary, coordinates),
         parameters=_unique_parameters(used),
         laws=laws,
+        mixed=mixed,
+        features=tuple((feature, e) for e, feature in features.items()),
         data=tuple(sorted(set().union(*(right.atoms(Data) for right in rights)), key=str)),
     )
+
+
+def _featured(e: sp.Expr, coordinates: tuple[sp.Symbol, ...], features: dict[sp.Expr, Feature]) -> sp.Expr:
+    """An expression with a feature in place of every smoothed value."""
+    if isinstance(e, Smoothed):
+        if e not in features:
+            name = f"smooth{len(features) + 1}"
+            features[e] = sp.Function(name, bases=(Feature,), real=True)(*coordinates, t)
+        return features[e]
+    if not e.has(Smoothed):
+        return e
+    arguments = [_featured(a, coordinates, features) for a in e.args]
+    keep = {"evaluate": False} if isinstance(e, sp.Derivative) else {}
+    return e.func(*arguments, **keep)
 
 
 def _unknowns(pde: PDE) -> tuple[Unknown, ...]:
@@ -288,6 +335,7 @@ class _Collector:
         self.speeds: dict[int, sp.Expr] = {}
         self.laws: dict[int, sp.Expr] = {}
         self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
+        self.mixed: dict[tuple[Order, int, Order], sp.Expr] = {}
         self.weight: sp.Expr = sp.S.One
 
     def add(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
@@ -329,7 +377,7 @@ class _Collector:
 
     def finish(self) -> tuple[tuple[FluxTerm, ...], tuple[tuple[int, sp.Expr], ...], sp.Expr]:
         finished = []
-        for outer, term, quoted in self.fluxes.values():
+        for outer, term, quoted in self._paired():
             kappas = {sp.cancel(-outer.get(m, 0) * (-1) ** sum(m) / a) for m, a in term.operator}
             if set(outer) - {m for m, _ in term.operator} or len(kappas) != 1:
                 raise UnsupportedTermError(
@@ -342,6 +390,36 @@ class _Collector:
         transport = tuple((a, v) for a, v in sorted(self.speeds.items()) if v != 0)
         return tuple(finished), transport, sp.Add(*self.pointwise)
 
+    def _paired(self) -> list[tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]]:
+        """Every flux with its outer operator. What is linear in a D of several terms and has not D* outside is taken
+        apart, ∂ₓ(a∂ₓu + b∂ᵧu) into ∂ₓ(a∂ₓu) + ∂ₓ(b∂ᵧu)."""
+        kept, self.fluxes = self.fluxes, {}
+        for key, (outer, term, quoted) in kept.items():
+            paired = len({sp.cancel(outer.get(m, 0) * (-1) ** sum(m) / a) for m, a in term.operator}) == 1
+            paired = paired and not set(outer) - {m for m, _ in term.operator}
+            g = term.diffusivity
+            if paired or len(term.operator) == 1 or g is None or g.has(*[s for s, _ in term.slots]):
+                self.fluxes[key] = outer, term, quoted
+                continue
+            for m, c in outer.items():
+                for order, a in term.operator:
+                    self._entry(c * a, m, term.component, order, g, quoted)
+        return list(self.fluxes.values())
+
+    def _entry(self, c: sp.Expr, m: Order, k: int, inner: Order, g: sp.Expr, quoted: sp.Expr) -> None:
+        """c ∂^m(g ∂^inner u_k)."""
+        if (m, k) == (inner, self.i):
+            s = sp.Symbol("s", real=True)
+            operator: Operator = ((inner, sp.S.One),)
+            self._store(FluxTerm(operator, sp.S.One, g * s, g, ((s, operator),), of=(k,)), m, c, quoted)
+            return
+        if self.weight != 1:
+            raise UnsupportedTermError(
+                f"{quoted}: {self.weight} multiplies a divergence from outside; put it inside the outer derivative"
+            )
+        key = m, k, inner
+        self.mixed[key] = self.mixed.get(key, sp.S.Zero) - c * (-1) ** sum(m) * g
+
     def _order(self, derivative: sp.Derivative, quoted: sp.Expr) -> Order:
         if t in derivative.variables:
             raise UnsupportedTermError(f"{quoted}: a time derivative on the right-hand side; solve for it first")
@@ -352,17 +430,29 @@ class _Collector:
         if sum(m) == 1 and len(self.unknowns) > 1 and self.weight == 1:
             self._law(m, -c * u)
             return
-        if u != self.u:
-            raise self._crossed(quoted)
         if sum(m) == 1:
             if self.weight != 1:
                 raise UnsupportedTermError(f"{quoted}: transport of varying speed is not supported yet")
             self.speeds[m.index(1)] = self.speeds.get(m.index(1), sp.S.Zero) - c
             return
-        if any(n % 2 for n in m):
-            kind = "a derivative of odd order is dispersion" if sum(m) % 2 else "a mixed derivative is cross-diffusion"
+        k = self.unknowns.index(u)
+        if sum(m) % 2:
+            kind = "a derivative of odd order is dispersion"
             raise UnsupportedTermError(f"{quoted}: {kind}, not of the form −D*Φ(D u); not supported yet")
         half = tuple(n // 2 for n in m)
+        if any(n % 2 for n in m):  # ∂_xy = (∂ₓ∂ᵧ + ∂ᵧ∂ₓ)/2
+            odd = [a for a, n in enumerate(m) if n % 2]
+            if len(odd) != 2 or sum(m) != 2:
+                raise UnsupportedTermError(
+                    f"{quoted}: mixed derivatives of more than second order are not supported yet"
+                )
+            x, y = (tuple(int(b == a) for b in range(len(m))) for a in odd)
+            self._entry(c / 2, x, k, y, sp.S.One, quoted)
+            self._entry(c / 2, y, k, x, sp.S.One, quoted)
+            return
+        if u != self.u:
+            self._entry(c, half, k, half, sp.S.One, quoted)
+            return
         s = sp.Symbol("s", real=True)
         operator: Operator = ((half, sp.S.One),)
         term = FluxTerm(operator, sp.S.One, s, sp.S.One, ((s, operator),), of=(self.i,))
@@ -370,13 +460,9 @@ class _Collector:
 
     def _law(self, m: Order, flux: sp.Expr) -> None:
         """−∂F."""
+        if flux.atoms(Feature):
+            raise UnsupportedTermError("smooth(…) inside the flux of a conservation law is not supported yet")
         self.laws[m.index(1)] = self.laws.get(m.index(1), sp.S.Zero) + flux
-
-    def _crossed(self, quoted: sp.Expr) -> UnsupportedTermError:
-        return UnsupportedTermError(
-            f"{quoted}: in the equation of {self.u.func} a flux is to be g·D {self.u.func}, where g may read the other "
-            f"fields; cross-diffusion is not supported yet"
-        )
 
     def _flux(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
         found: list[tuple[sp.Expr, int]] = []
@@ -387,26 +473,18 @@ class _Collector:
             forms[form] = factor, (i, operator)
         slots = list(dict.fromkeys(slot for _, slot in forms.values()))
         own: Operator = ()
-        if len(slots) == 1:
-            i, own = slots[0]
-            if i != self.i:
-                raise self._crossed(quoted)
-        elif e.is_Add:
+        if len(slots) == 1 and slots[0][0] == self.i:
+            own = slots[0][1]
+        elif len(slots) > 1 and e.is_Add:
             for part in e.args:
                 self.add(c, m, part, quoted)
             return
         else:
             factors = [forms[f][1] for f in sp.Mul.make_args(e) if f in forms]
             own = next((operator for i, operator in factors if i == self.i and m in dict(operator)), ())
-            if not own and any(m in dict(operator) for _, operator in factors):
-                raise self._crossed(quoted)
         if m not in dict(own):
-            raise UnsupportedTermError(
-                f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
-                f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
-                f"d(flux, {self.x[0]}), unexpanded (transport of varying speed and cross-diffusion are not supported "
-                f"yet)"
-            )
+            self._mixed(c, m, e, forms, quoted)
+            return
         symbols = self._symbols((self.i, own), slots)
         flux = _replace(e, {form: factor * symbols[slot] for form, (factor, slot) in forms.items()})
         if flux.atoms(sp.Derivative):
@@ -417,6 +495,21 @@ class _Collector:
         self._store(
             FluxTerm(own, sp.S.One, flux, quotient, pairs, of=tuple(i for i, _ in symbols)), m, c * constant, quoted
         )
+
+    def _mixed(self, c: sp.Expr, m: Order, e: sp.Expr, forms: Mapping[sp.Expr, Any], quoted: sp.Expr) -> None:
+        """c ∂^m(g D u_k) with a g that reads no derivatives."""
+        linear = [f for f in sp.Mul.make_args(e) if f in forms]
+        g = e / linear[0] if len(linear) == 1 else e
+        if g.atoms(sp.Derivative) or not any(m):
+            raise UnsupportedTermError(
+                f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
+                f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
+                f"d(flux, {self.x[0]}), unexpanded. A coefficient of another derivative may read fields, data and "
+                f"smooth(…), and no derivatives themselves (transport of varying speed is not supported yet)"
+            )
+        factor, (k, operator) = forms[linear[0]]
+        for inner, a in operator:
+            self._entry(c * factor * a, m, k, inner, g, quoted)
 
     @staticmethod
     def _symbols(own: Slot, slots: Sequence[Slot]) -> dict[Slot, sp.Symbol]:

@@ -18,6 +18,7 @@ from .grid import Axis, Walls
 from .ops import Context
 from .problem import Problem
 from .schemes import Scheme
+from .tensors import given_tensors
 
 
 class Reference:
@@ -137,6 +138,13 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
         limits = bounds[name]
         if limits is not None and not ((limits[0] <= array) & (array <= limits[1])).all():
             raise DataError(f"data {name!r} leaves its declared bounds {limits}")
+    for name, entries in given_tensors(problem.data).items():
+        n, (low, high) = 1 + max(i for i, _ in entries), next(iter(entries.values())).func.tensor[3:]
+        rows = [[found[str(entries[min(i, j), max(i, j)].func)] for j in range(n)] for i in range(n)]
+        values = np.linalg.eigvalsh(np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], -1))
+        slack = 1e-5 * (high - low)
+        if values.min() < low - slack or values.max() > high + slack:
+            raise DataError(f"the eigenvalues of {name} leave their declared bounds ({low:g}, {high:g})")
     return found
 
 

@@ -320,6 +320,10 @@ class Body:
             if op.label.startswith("S_"):
                 (offset,) = [j for j in next(iter(op.K.taps())) if j]
                 return f"{arguments[0]}, {abs(offset)}/2 cells {'below' if offset < 0 else 'above'} the faces"
+            if op.label.startswith("G_"):
+                return f"{arguments[0]}, smoothed along {op.label[2:]} by a Gaussian"
+            if op.label.startswith("M_") and isinstance(op, AdjointStencil):
+                return f"{arguments[0]} at the faces {op.label[2:]}+½, the exact transpose of the mean"
             if op.label.startswith("M_"):
                 return f"the mean of {arguments[0]} {where}"
             if op.label == "A":

@@ -37,6 +37,9 @@ Taps = tuple[tuple[int, Fraction], ...]
 
 MAX_ORDER = 8
 
+MAX_REACH = 128
+"""So many nodes away a Gaussian may read."""
+
 ACCURACIES = (2, 4, 6, 8)
 
 
@@ -119,6 +122,26 @@ class Stencil:
         even, nodes = (0,) * len(axes), (0,) * len(axes)
         products = (Product(w, even, tuple(((i, Fraction(1)),) for i in j)) for j, w in sorted(taps.items()))
         return cls(tuple(products), nodes, nodes, axes)
+
+    @classmethod
+    def gaussian(cls, a: int, sigma: sp.Expr, axes: tuple[Axis, ...]) -> Stencil:
+        """The mean along an axis with the weights of a Gaussian of standard deviation `sigma`, cut off at 3 sigma; they
+        are rounded to multiples of 2⁻¹⁶ and sum to one."""
+        width = float(sigma) / float(axes[a].spacing)
+        reach = math.ceil(3 * width)
+        if reach > MAX_REACH:
+            raise DiscretisationError(
+                f"smooth(…, {float(sigma):g}) along {axes[a].name} reaches over {reach} nodes of spacing "
+                f"{float(axes[a].spacing):g}; the limit is {MAX_REACH}"
+            )
+        shape = [math.exp(-((j / width) ** 2) / 2) for j in range(1, reach + 1)]
+        whole = 2**16
+        side = [round(whole * w / (1 + 2 * sum(shape))) for w in shape]
+        weights = {0: whole - 2 * sum(side), **{s * j: w for j, w in enumerate(side, 1) if w for s in (-1, 1)}}
+        line = tuple((2 * j, Fraction(w, whole)) for j, w in sorted(weights.items()))
+        nodes, here = (0,) * len(axes), ((0, Fraction(1)),)
+        taps = tuple(line if b == a else here for b in range(len(axes)))
+        return cls((Product(sp.S.One, nodes, taps),), nodes, nodes, axes)
 
     @property
     def dimension(self) -> int:

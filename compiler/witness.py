@@ -69,7 +69,7 @@ class Search:
         for f in self.system.problem.data:
             low, high = getattr(f.func, "bounds", None) or (0.0, 0.0)
             in_flux = any(flux.term.flux.has(f) for flux in self.system.fluxes)
-            value = high if in_flux else 0.0
+            value = high if in_flux else 0.0  # the entries of a tensor off its diagonal are in no flux of its own
             if not low <= value <= high:
                 return None
             found[str(f.func)] = np.full((1, 1, *shape), float(value))

@@ -1,6 +1,6 @@
 """Learned filters and fluxes as denoisers, by what is proved of them: what does a guarantee cost?
 
-    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S]
+    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S] [--warm]
 
 trains the arms (all by default) and tests them, and writes docs/denoising.md from all results in
 examples/results/denoising.json. A run that is stopped goes on where it was; 36,000 steps take about two hours on one
@@ -8,23 +8,32 @@ core. The folders hold grey images, such as BSD400 and BSD68; without them the p
 
     norm-stable    ‖u⁺‖ ≤ max(‖u‖, ‖f‖) in every step: mixtures of Perona–Malik fluxes, positive weights
     nonexpansive   ‖S(u) − S(v)‖ ≤ ‖u − v‖: mixtures of Charbonnier fluxes
+    deep           as norm-stable, twice as many steps
     energy         E(u⁺) ≤ E(u): Perona–Malik fluxes with weights of either sign
     free           the same fluxes and general filters with steps of any size: nothing is proved
 
 All are u_t = −Σ_c K_cᵀΦ_c(K_c u) + β(f − u), f the noisy image, by explicit Euler steps with weights of their own.
+
+With --warm an arm starts from the shipped weights for σ = 25, its own or those of norm-stable. Fluxes with the scale λ
+commute with a scaling of the image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times
+as bright; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's method, and shares the
+flux of every channel among its terms.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from sympy import Eq
+from torch import Tensor
 
 import pdeloom as loom
 from pdeloom.runtime.data import load_images
@@ -54,6 +63,7 @@ class Arm:
 ARMS = {
     "norm-stable": Arm("rational", "perona-malik", "positive", "norm decrease"),
     "nonexpansive": Arm("charbonnier", "charbonnier", "positive", "nonexpansive"),
+    "deep": Arm("rational", "perona-malik", "positive", "norm decrease", layers=16),
     "energy": Arm("rational", "perona-malik", "free", "energy decrease"),
     "free": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=5),
 }
@@ -78,6 +88,7 @@ class Row:
     training: str
     test: str
     images: int
+    start: str = "DCT"
 
 
 def network(name: str, **changes: int) -> Any:
@@ -97,14 +108,41 @@ def network(name: str, **changes: int) -> Any:
     )
 
 
+def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
+    """Where an arm starts with --warm, and its weights there; the docstring of this file says how they are made."""
+    source = f"denoiser-{arm if arm in ('free', 'nonexpansive') else 'norm-stable'}-25"
+    weights = load_file(PRETRAINED / source / "weights.safetensors")
+    for name in weights:
+        if name.startswith("log_g_l"):
+            weights[name] += math.log(sigma / 25)
+    if arm == "energy":
+        for name in [n for n in weights if n.startswith("log_g_a")]:
+            weights["raw" + name.removeprefix("log")] = weights.pop(name).exp()
+    if arm == "deep":
+        weights = {name: w.repeat_interleave(2, 0) for name, w in weights.items()}
+        weights["log_beta"] -= math.log(2)
+        weights["logit_tau"].zero_()
+        whole, scale = (
+            torch.stack([weights[f"log_g_a{j}"].exp() for j in (1, 2, 3, 4)]).sum(0).log(),
+            weights["log_g_l2"],
+        )
+        for j, (share, factor) in enumerate([(0.15, 0.6), (0.4, 0.9), (0.3, 1.2), (0.15, 2.0)], 1):
+            weights[f"log_g_a{j}"] = whole + math.log(share)
+            weights[f"log_g_l{j}"] = scale + math.log(factor)
+    return source, weights
+
+
 def run(arm: str, training: str, test: str, steps: int, sigma: float, out: Path, **options: Any) -> tuple[Row, Any]:
     """Train, or go on, and test: the row and the trained module."""
     net = network(arm)
-    usual = {"batch": 4, "patch": 48, "rate": 0.02, "average": 0.999, "save_every": 250}
-    fitted = loom.fit(
-        net.module(), training, steps=steps, sigma=sigma / 255, observed="f", out=out, **{**usual, **options}
-    )
-    return tested(arm, net, fitted.module, training, test, fitted.steps, steps, sigma), fitted.module
+    module, start = net.module(), "DCT"
+    if options.pop("warm", False):
+        start, weights = warm(arm, sigma)
+        module.load_state_dict(weights)
+    usual = {"batch": 4, "patch": 48, "rate": 0.01 if start != "DCT" else 0.02, "average": 0.999, "save_every": 250}
+    fitted = loom.fit(module, training, steps=steps, sigma=sigma / 255, observed="f", out=out, **{**usual, **options})
+    row = tested(arm, net, fitted.module, training, test, fitted.steps, steps, sigma)
+    return replace(row, start=start), fitted.module
 
 
 def tested(arm: str, net: Any, module: Any, training: str, test: str, done: int, steps: int, sigma: float) -> Row:
@@ -145,14 +183,14 @@ def page(rows: list[Row]) -> str:
         "all arms.",
         "",
         "| arm | σ | PSNR dB | SSIM | parameters | multiplications per pixel | certificate of the trained weights | "
-        "training steps | trained on | tested on |",
-        "|---|---:|---:|---:|---:|---:|---|---:|---|---|",
+        "training steps | from | trained on | tested on |",
+        "|---|---:|---:|---:|---:|---:|---|---:|---|---|---|",
     ]
     for r in rows:
         steps = f"{r.steps}" if r.steps == r.of else f"{r.steps} of {r.of}"
         lines.append(
             f"| {r.arm} | {r.sigma:g} | {r.psnr:.2f} | {r.ssim:.4f} | {r.parameters} | {r.multiplications} | "
-            f"{r.certificate} | {steps} | {r.training} | {r.images} images of {r.test} |"
+            f"{r.certificate} | {steps} | {r.start} | {r.training} | {r.images} images of {r.test} |"
         )
     return "\n".join([*lines, "", NOTES.strip(), ""])
 
@@ -176,6 +214,7 @@ def main() -> None:
     parser.add_argument("--test", default="skimage")
     parser.add_argument("--steps", type=int, default=36000)
     parser.add_argument("--sigma", type=float, default=25.0)
+    parser.add_argument("--warm", action="store_true", help="start from the shipped weights for sigma 25")
     parser.add_argument("--ship", action="store_true", help="put the weights into the package")
     given = parser.parse_args()
     wrong = [arm for arm in given.arms if arm not in ARMS]
@@ -184,7 +223,7 @@ def main() -> None:
     torch.manual_seed(0)
     for arm in given.arms:
         out = ROOT / "out" / "denoising" / f"{arm}-{given.sigma:g}-{Path(given.train).name}"
-        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out)
+        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, warm=given.warm)
         if given.ship:
             ship(arm, given.sigma, module)
         print(f"{arm}: {row.psnr:.2f} dB, {row.parameters} parameters, {row.certificate}")

@@ -1,6 +1,6 @@
 """The TOML file that says everything: the PDE, the grid, the scheme, what is trained and on what.
 
-    [pde]          coordinates, fields, equation, boundary, data, name
+    [pde]          coordinates, fields, equation, boundary, data, tensors, name
     [parameters]   name = value, or name = { value = …, positive = true }
     [grid]         spacing, shape, centering
     [space]        method = "finite-difference", order; "finite-volume", flux; or "filter-bank", channels, size, …
@@ -30,6 +30,7 @@ from ..compiler.parse import parse, unparse, unparse_boundary
 from ..compiler.problem import PDE, canonical
 from ..compiler.schemes import SCHEMES, Scheme
 from ..compiler.spaces import SPACES, Space
+from ..compiler.tensors import given_tensors
 
 
 class _Table(BaseModel):
@@ -42,6 +43,7 @@ class PDETable(_Table):
     equation: str | list[str]
     boundary: str | dict[str, str | list[str]]
     data: list[str] | dict[str, list[float] | None] = []
+    tensors: dict[str, list[float]] = {}
     name: str | None = None
 
 
@@ -145,11 +147,13 @@ class Spec(_Table):
             boundary=self.pde.boundary,
             parameters=parameters,
             data=self.pde.data,
+            tensors=self.pde.tensors,
             name=self.pde.name,
         )
         text = self.pde.equation if isinstance(self.pde.equation, str) else " ".join(self.pde.equation)
-        for key in (*self.parameters, *self.pde.fields, *self.pde.data):
-            if not re.search(rf"\b{re.escape(key)}\b", text):
+        for key in (*self.parameters, *self.pde.fields, *self.pde.data, *self.pde.tensors):
+            entry = r"(_\w+)?" if key in self.pde.tensors else ""
+            if not re.search(rf"\b{re.escape(key)}{entry}\b", text):
                 raise DeclarationError(f"{key!r} is declared but does not occur in the equation; remove it or use it")
         listed = self.grid.spacing if isinstance(self.grid.spacing, list) else [self.grid.spacing]
         try:
@@ -245,14 +249,16 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
 def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[str, Any]) -> dict[str, Any]:
     """The specification of a network as a TOML-ready table, read back by `check_spec` without loss."""
     problem = canonical(pde)
-    listed = _named(problem.data, "data fields")
+    listed = _named([f for f in problem.data if not hasattr(f.func, "tensor")])
+    tensors = {name: list(next(iter(e.values())).func.tensor[3:]) for name, e in given_tensors(problem.data).items()}
     table: dict[str, Any] = {
         "pde": {
             "coordinates": [str(x) for x in problem.coordinates],
-            "fields": _named(problem.unknowns, "fields"),
+            "fields": _named(problem.unknowns),
             "equation": [unparse(e) for e in pde.equations] if len(pde.equations) > 1 else unparse(pde.equations[0]),
             "boundary": unparse_boundary(pde),
             **({"data": listed} if listed else {}),
+            **({"tensors": tensors} if tensors else {}),
             **({"name": pde.name} if pde.name else {}),
         },
         "parameters": {p.name: {"value": p.value, "positive": bool(p.is_positive)} for p in problem.parameters},
@@ -270,15 +276,10 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
     return table
 
 
-def _named(functions: Sequence[Any], what: str) -> list[str] | dict[str, list[float]]:
-    """Names, with bounds where these are declared."""
+def _named(functions: Sequence[Any]) -> list[str] | dict[str, list[float]]:
+    """Names, with bounds where any are declared; [] stands for none."""
     bounds = {str(f.func): getattr(f.func, "bounds", None) for f in functions}
-    if not any(bounds.values()):
-        return list(bounds)
-    known = {name: list(b) for name, b in bounds.items() if b is not None}
-    if len(known) < len(bounds):
-        raise SpecError(f"{what} with and without bounds cannot be saved together; give bounds to all or none")
-    return known
+    return {name: list(b or ()) for name, b in bounds.items()} if any(bounds.values()) else list(bounds)
 
 
 def _number(h: Any) -> float | str:

@@ -299,12 +299,12 @@ ERRORS = {
         loom.UnsupportedTermError, "orders 2, 1",
     ),
     "cross-diffusion": (
-        lambda: compiled([Eq(loom.dt(U), loom.laplacian(V)), Eq(loom.dt(V), loom.laplacian(V))]),
-        loom.UnsupportedTermError, "cross-diffusion",
+        lambda: compiled([Eq(loom.dt(U), loom.laplacian(V)), Eq(loom.dt(V), loom.laplacian(V))], loom.ForwardEuler(2)),
+        loom.UnstableSchemeError, "not symmetric",
     ),
     "cross-diffusion with g": (
-        lambda: compiled([Eq(loom.dt(U), loom.div(U * loom.grad(V))), Eq(loom.dt(V), loom.laplacian(V))]),
-        loom.UnsupportedTermError, "cross-diffusion",
+        lambda: compiled([Eq(loom.dt(U), loom.div(U * loom.grad(V))), Eq(loom.dt(V), loom.laplacian(V))], loom.ForwardEuler(2)),
+        loom.UnstableSchemeError, "not symmetric",
     ),
     "transport": (
         lambda: compiled([Eq(loom.dt(U), loom.d(U, X)), Eq(loom.dt(V), U)], boundary=loom.Periodic()),

@@ -52,6 +52,16 @@ def bump(x: float, y: float, width: float) -> np.ndarray:
     return found
 
 
+def ridges() -> np.ndarray:
+    """Rings with gaps and noise, as of a fingerprint."""
+    X, Y = plane()
+    rng = np.random.default_rng(0)
+    rings = 0.5 + 0.5 * np.cos(2 * np.pi * np.hypot(X - 0.3, Y + 0.2) * 14)
+    gaps = np.kron(rng.random((24, 24)) < 0.12, np.ones((4, 4)))
+    found: np.ndarray = (np.where(gaps, 0.5, rings) + 0.2 * rng.standard_normal(rings.shape))[None]
+    return found
+
+
 def gray_scott() -> Start:
     seed = np.zeros((SIZE, SIZE))
     seed[40:56, 40:56] = 1
@@ -80,6 +90,8 @@ STARTS: dict[str, Callable[[], Start]] = {
     "perona_malik": lambda: (photograph("camera"), {}),
     "total_variation": lambda: (photograph("camera"), {}),
     "you_kaveh": lambda: (photograph("camera"), {}),
+    "edges": lambda: (photograph("camera"), {}),
+    "coherence": lambda: (ridges(), {}),
     "colour": lambda: (photograph("astronaut", 3), {}),
     "allen_cahn": lambda: (0.1 * np.random.default_rng(0).standard_normal((1, SIZE, SIZE)), {}),
     "fisher": lambda: (0.9 * (bump(0.3, 0.4, 0.05) + bump(0.8, 0.7, 0.03))[None], {}),
@@ -112,7 +124,7 @@ def draw(name: str, before: Tensor, after: Tensor) -> None:
         if len(u) == 3:
             panel.imshow(u.movedim(0, 2).clamp(0, 1).numpy())
         else:
-            grey = name in ("perona_malik", "total_variation", "you_kaveh", "inpainting")
+            grey = name in ("perona_malik", "total_variation", "you_kaveh", "inpainting", "edges", "coherence")
             panel.imshow(u[0].numpy(), cmap="gray" if grey else "viridis")
         panel.set(title=title, xticks=[], yticks=[])
     IMAGES.mkdir(parents=True, exist_ok=True)

@@ -84,6 +84,11 @@ if TYPE_CHECKING:
     from .compiler.schemes.super_time_stepping import RKL as RKL
     from .compiler.solve import Solver as Solver
     from .compiler.solve import solve as solve
+    from .compiler.tensors import coherence_enhancing as coherence_enhancing
+    from .compiler.tensors import edge_enhancing as edge_enhancing
+    from .compiler.tensors import smooth as smooth
+    from .compiler.tensors import structure_tensor as structure_tensor
+    from .compiler.tensors import tensor as tensor
     from .runtime.export import export as export
     from .runtime.export import exported_certificate as exported_certificate
     from .runtime.fit import fit as fit
@@ -122,6 +127,7 @@ _ROOMS = {
     "compiler.schemes.splitting": "ADI AOS",
     "compiler.schemes.super_time_stepping": "RKC RKL",
     "compiler.solve": "Solver solve",
+    "compiler.tensors": "coherence_enhancing edge_enhancing smooth structure_tensor tensor",
     "runtime.export": "export exported_certificate",
     "runtime.fit": "fit",
     "runtime.lift": "Lifted lift",
