@@ -260,7 +260,8 @@ class Bounds:
         return low, high
 
     def _spectral(self, T: sp.Matrix) -> tuple[float, sp.Expr] | None:
-        """A tensor with the eigenvectors of a structure tensor, times a constant."""
+        """A tensor with the eigenvectors of a structure tensor, times a constant, and perhaps a constant more on its
+        diagonal."""
         entries = T.atoms(TensorEntry)
         whole = {e.tensor for e in entries}
         if T.shape != (2, 2) or len(whole) != 1:
@@ -268,9 +269,10 @@ class Bounds:
         by_index = {tuple(map(int, e.args[:2])): e for e in entries}
         if sorted(by_index) != [(0, 0), (0, 1), (1, 1)]:
             return None
-        factors = {sp.cancel(T[i, j] / e) for (i, j), e in by_index.items()}
-        (factor, *others) = factors
-        if others or not factor.is_nonnegative or not factor.free_symbols <= set(self.system.problem.parameters):
+        factor = sp.cancel(T[0, 1] / by_index[0, 1])
+        more = {sp.expand(T[i, i] - factor * by_index[i, i], deep=False) for i in (0, 1)}
+        known = set(self.system.problem.parameters)
+        if len(more) > 1 or not all(e.is_nonnegative and e.free_symbols <= known for e in (factor, *more)):
             return None
         low, tops = math.inf, []
         for law in next(iter(by_index.values())).laws:
@@ -278,10 +280,10 @@ class Bounds:
             if not (math.isfinite(found.low) and math.isfinite(found.high)):
                 return None
             low = min(low, found.low)
-            known = law.expr if law.expr.is_number else found.symbolic_high
-            tops.append(sp.Float(found.high, 17) if known is None else known)
-        scale = 1.0 if low >= 0 else self.at_initial(factor)
-        return low * scale, factor * sp.Max(*(top.xreplace(self.fixed) for top in tops))
+            top = law.expr if law.expr.is_number else found.symbolic_high
+            tops.append(sp.Float(found.high, 17) if top is None else top)
+        low *= 1.0 if low >= 0 else self.at_initial(factor)
+        return low, more.pop() + factor * sp.Max(*(top.xreplace(self.fixed) for top in tops))
 
     def _given(self, T: sp.Matrix) -> tuple[float, sp.Expr] | None:
         """A tensor given at run time, times a constant."""

@@ -472,6 +472,9 @@ class SemiDiscrete:
     laws: tuple[DiscreteLaw, ...] = ()
     mixed: tuple[DiscreteMixed, ...] = ()
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
+    _graphs: dict[tuple[int | None, bool], nx.DiGraph] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def banks(self) -> tuple[Bank, ...]:
@@ -592,12 +595,14 @@ class SemiDiscrete:
 
     def graph(self, part: int | None = None, frozen: bool = False) -> nx.DiGraph:
         """f(u), or with `frozen` f.frozen(at)(u), of one axis or of all, as a graph for the NumPy reference."""
-        builder = Builder(self.axes)
-        u = self.state(builder)
-        f = self.right_hand_side(builder)
-        f = f if part is None else f.split()[part]
-        at = self.state(builder, FROZEN) if frozen else u
-        return builder.finish((f.frozen(at)(u) if frozen else f(u)).name)
+        if (part, frozen) not in self._graphs:
+            builder = Builder(self.axes)
+            u = self.state(builder)
+            f = self.right_hand_side(builder)
+            f = f if part is None else f.split()[part]
+            at = self.state(builder, FROZEN) if frozen else u
+            self._graphs[part, frozen] = builder.finish((f.frozen(at)(u) if frozen else f(u)).name)
+        return self._graphs[part, frozen]
 
     def _divergences(
         self, builder: Builder, flux: DiscreteFlux, u: Value, at: Value, names: dict[sp.Expr, str]

@@ -19,6 +19,7 @@ from typing import Any
 
 import sympy as sp
 
+from .chain_rule import flux_form
 from .errors import BoundaryError, DeclarationError, UnsupportedTermError, strict
 from .fields import Data, Parameter, Unknown, expression, space_of, t
 from .grid import Boundary, Periodic
@@ -206,9 +207,14 @@ def canonical(pde: PDE) -> Problem:
         rights.append(right)
         right = _featured(right, coordinates, features)
         collector = _Collector(i, unknowns, coordinates)
-        for term in sp.Add.make_args(right):
-            collector.add(sp.S.One, (0,) * len(coordinates), term, term)
-        own, transport, pointwise = collector.finish()
+        try:
+            for term in sp.Add.make_args(right):
+                collector.add(sp.S.One, (0,) * len(coordinates), term, term)
+            own, transport, pointwise = collector.finish()
+        except UnsupportedTermError as error:
+            form = flux_form(rights[-1], u, coordinates)
+            hint = f". A divergence was multiplied out here: in flux form the right-hand side is {form}" * bool(form)
+            raise UnsupportedTermError(f"{error}{hint}") from None
         mixed += tuple(MixedTerm(i, *key, c) for key, c in collector.mixed.items() if c != 0)
         laws += tuple(Law(axis, flux, i) for axis, flux in sorted(collector.laws.items()))
         if len(unknowns) > 1 and order == 0:

@@ -38,7 +38,6 @@ class Reference:
         self.system, self.scheme, self.tau = system, scheme, tau
         self.scalars = {**({TAU.name: tau} if system.transports else {}), **scalars}
         self.fixed = dict(fixed or {})
-        self._graphs: dict[tuple[int | None, bool], nx.DiGraph] = {}
 
     def __call__(self, u0: Any, velocity: Any = None, **data: Any) -> np.ndarray:
         u = real(u0, "u")
@@ -88,11 +87,6 @@ class Reference:
         mask[nodes(self.system.axes, shape)[2:]] = 1.0
         return _RightHandSide(self, Context(self.system.axes, shape, self.scalars), data, mask)
 
-    def graph(self, part: int | None, frozen: bool) -> nx.DiGraph:
-        if (part, frozen) not in self._graphs:
-            self._graphs[part, frozen] = self.system.graph(part, frozen)
-        return self._graphs[part, frozen]
-
     def _closed(self, u: np.ndarray) -> np.ndarray:
         return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width)
 
@@ -111,12 +105,12 @@ class _RightHandSide:
         self.name = reference.system.problem.state
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        graph = self.reference.graph(self.part, False)
+        graph = self.reference.system.graph(self.part, False)
         rate: np.ndarray = run(graph, {self.name: u, **self.data}, self.context) * self.mask
         return rate
 
     def frozen(self, u: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        graph = self.reference.graph(self.part, True)
+        graph = self.reference.system.graph(self.part, True)
         return lambda v: run(graph, {self.name: v, FROZEN: u, **self.data}, self.context) * self.mask
 
     def split(self) -> list[_RightHandSide]:

@@ -24,6 +24,7 @@ BOUNDARIES = {"no-flux": loom.NoFlux(), "periodic": loom.Periodic(), "dirichlet"
 GRIDS = list(itertools.product(BOUNDARIES, ("vertex", "cell")))
 T = loom.tensor("T", x, y, bounds=(0, 1))
 TENSORS = {
+    "edges and more": sp.Rational(1, 10) * sp.eye(2) + loom.edge_enhancing(J, g) / 2,
     "edges": loom.edge_enhancing(J, g),
     "coherence": loom.coherence_enhancing(J, 0.01),
     "constant": sp.Matrix([[2, 1], [1, 3]]),

@@ -1,0 +1,57 @@
+"""The table of measured orders: what it says is true, and what it promises holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import pdeloom as loom
+
+ROOT = Path(__file__).parents[1]
+
+
+def _script():
+    spec = importlib.util.spec_from_file_location("orders", ROOT / "examples" / "orders.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["orders"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+orders = _script()
+FOUND = json.loads(orders.RESULTS.read_text(encoding="utf-8"))
+ROWS = [(name, order, wall) for name, rows in FOUND.items() for order, row in rows.items() for wall in row]
+
+
+def test_the_page_shows_the_results():
+    assert (ROOT / "docs" / "orders.md").read_text(encoding="utf-8") == orders.page(FOUND)
+
+
+@pytest.mark.parametrize(("name", "order", "wall"), ROWS)
+def test_every_order_is_what_was_asked_for_or_a_stated_limit(name, order, wall):
+    value = FOUND[name][order][wall]
+    least = orders.LIMITS.get((name, order), {}).get(wall, int(order))
+    assert value is None or value > least - (0.35 if least < 8 else 1)
+
+
+@pytest.mark.parametrize("name", [name for name in orders.TERMS if not orders.TERMS[name].has(orders.y)])
+@pytest.mark.parametrize("wall", orders.WALLS)
+def test_the_table_is_measured_again(name, wall):
+    """All of one axis; the rows of two take a minute by themselves."""
+    for order, row in FOUND[name].items():
+        again = orders.measure(
+            orders.TERMS[name], orders.WALLS[wall], loom.FiniteDifference(order=int(order)), int(order)
+        )
+        assert (again is None) == (row[wall] is None)
+        assert again is None or again == pytest.approx(row[wall], abs=0.1)
+
+
+@pytest.mark.parametrize(("kind", "order"), orders.VOLUMES.items())
+def test_finite_volumes_are_measured_again(kind, order):
+    space = loom.FiniteVolume("upwind") if kind == "upwind" else loom.FiniteVolume("rusanov", kind)
+    again = orders.measure(-loom.d(orders.w, orders.x), orders.WALLS["periodic"], space, order)
+    assert again == pytest.approx(FOUND[f"−∂x u by {kind}"][str(order)]["periodic"], abs=0.1)
