@@ -28,6 +28,7 @@ from .fields import Data, Parameter, Reading, Unknown
 from .grid import exact
 from .nonlinearity import Range, range_of, range_on, union
 from .ops import parity_of
+from .problem import explicit_symbols
 from .stencil import Polynomial, Stencil, number, rational, squared_norm
 from .tensors import MU1, MU2, Feature, TensorEntry, given_tensors
 
@@ -330,20 +331,31 @@ class Bounds:
         s = sp.Symbol("s", real=True)
         if flux.local:
             own = term.slots[term.own][0]
-            Phi = term.flux.xreplace({own: s})
+            Phi, diffusivity, places = term.flux.xreplace({own: s}), term.diffusivity, list[Range]()
+            if explicit_symbols(Phi) & set(self.system.problem.coordinates):
+                place, Phi = Phi.as_independent(s, as_Add=False)
+                diffusivity = None if diffusivity is None else sp.cancel(diffusivity / place)
+                over = self._over_space(place)
+                if over is None:
+                    where = "declare it as loom.data(…, bounds=…), or give Grid(shape=…)"
+                    return [], "", f"no bound was found for {notation.show(place)} wherever the grid may reach; {where}"
+                places.append(over)
             slope = sp.diff(Phi, s)
-            if slopes or term.diffusivity is None:
+            if slopes or diffusivity is None:
                 if not slopes and Phi.xreplace({s: sp.S.Zero}) != 0:
                     return [], "", f"Φ(0) = {Phi.xreplace({s: sp.S.Zero})} is not zero"
-                return [self._range(slope, s)], f"Φ = {notation.show(Phi)}", ""
-            return [self._range(term.diffusivity.xreplace({own: s}), s)], f"g = {shown_law(self.system, flux)}", ""
+                return [self._range(slope, s), *places], f"Φ = {notation.show(term.flux.xreplace({own: s}))}", ""
+            slot = self._range(diffusivity.xreplace({own: s}), s)
+            return [slot, *places], f"g = {shown_law(self.system, flux)}", ""
         assert term.diffusivity is not None
         features = sorted(term.diffusivity.atoms(Feature), key=str)
         if slopes and features:
             return [], "", f"the diffusivity {shown_law(self.system, flux)} reads smoothed values of the state"
         named = {f: sp.Symbol(str(f.func), real=True) for f in features}
         read = [*(slot for slot, _ in term.slots), *named.values()]
-        g, others, weights = radial(term.diffusivity.xreplace(named), read, s)
+        factors = sp.Mul.make_args(term.diffusivity)
+        of_space = [f for f in factors if explicit_symbols(f) & set(self.system.problem.coordinates)]
+        g, others, weights = radial(sp.Mul(*(f for f in factors if f not in of_space)).xreplace(named), read, s)
         if slopes and set(weights) - {1}:
             return (
                 [],
@@ -357,12 +369,33 @@ class Bounds:
         ranges = [self._range(g, s)]
         if slopes:  # the Jacobian has the eigenvalues g and Φ' = (g(s²)s)'
             ranges = [union(ranges[0], self._range(sp.diff(g * s, s), s))]
+        for factor in of_space:
+            extent = self._over_space(factor)
+            if extent is None:
+                return [], "", f"no bound was found for {notation.show(factor)} wherever the grid may reach"
+            ranges.append(extent)
         for factor in others:
             declared, why_not = _declared(factor)
             if declared is None:
                 return [], "", why_not
             ranges.append(declared)
         return ranges, f"g = {shown_law(self.system, flux)}", ""
+
+    def _over_space(self, e: sp.Expr) -> Range | None:
+        """The range of a function of one coordinate: over the grid, if its shape is declared, else over the line."""
+        e = e.xreplace(self.fixed)
+        if len(e.free_symbols) != 1 or e.atoms(Data, Unknown):
+            return None
+        (x,) = e.free_symbols
+        a = self.system.problem.coordinates.index(x)
+        shape, axis = self.system.grid.shape, self.system.axes[a]
+        if shape is None:
+            found = range_of(e, x, frozenset(), even=parity_of(e, {x: -1}) == 1)
+            low, high = found.low, found.high
+        else:
+            depth = 0 if axis.sides is None else axis.sides[1].depth
+            low, high = range_on(e, x, axis.coordinate(-depth), axis.coordinate(2 * (shape[a] - 1) + depth))
+        return Range(low, high) if math.isfinite(low) and math.isfinite(high) else None
 
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
         """The range for every value of what is trained, and of the data that e reads."""
@@ -469,6 +502,8 @@ class Bounds:
         if r.atoms(Unknown):
             return _unknown(f"the reaction {shown} reads another field")
         slope = sp.expand(sp.diff(r, s))
+        if explicit_symbols(slope) & set(self.system.problem.coordinates):
+            return _unknown(f"the slope of the reaction {shown} varies in space")
         if s not in slope.free_symbols:
             return self._affine(-slope, sp.expand(r - slope * s) != 0, shown)
         if slope.atoms(Data) or slope.free_symbols & self.trainable:
@@ -537,6 +572,8 @@ class Bounds:
             (u,) = discrete.law.flux.atoms(Unknown)
             slope = slope_of(discrete.law.flux.xreplace({u: s, **self.fixed}), s)
             shown = f"F = {notation.show(discrete.law.flux)}"
+            if explicit_symbols(discrete.law.flux) & set(self.system.problem.coordinates):
+                return None, False, (), f"the wave speed of {shown} varies in space"
             if slope.atoms(Data) or slope.free_symbols & self.trainable:
                 what = "data" if slope.atoms(Data) else "trained parameters"
                 return None, False, (), f"the wave speed of {shown} depends on {what}"

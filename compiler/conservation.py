@@ -19,7 +19,7 @@ from . import ops
 from .errors import UnsupportedTermError
 from .fields import Data, Unknown
 from .graph import Builder, Value
-from .grid import Axis, Parity
+from .grid import Axis, Location, Parity
 from .problem import Law
 from .stencil import Product, Stencil
 
@@ -98,9 +98,16 @@ class DiscreteLaw:
     def axis(self) -> Axis:
         return self.axes[self.law.axis]
 
-    def rate(self, builder: Builder, names: dict[sp.Expr, str], parity: Parity) -> Value:
-        """K* F̂ ≈ −∂F."""
-        e, slots = self.law.flux, dict[sp.Symbol, str]()
+    @property
+    def faces(self) -> Location:
+        """Where F̂ lies."""
+        return tuple(int(a is self.axis) for a in self.axes)
+
+    def rate(
+        self, builder: Builder, names: dict[sp.Expr, str], coordinates: dict[sp.Symbol, str], parity: Parity
+    ) -> Value:
+        """K* F̂ ≈ −∂F; `coordinates` are those that F reads, at the faces."""
+        e, slots = self.law.flux, dict(coordinates)
         ends: list[tuple[sp.Expr, sp.Expr]] = []
         x = self.axis.name
         for f in sorted(sp.Tuple(e, self.speed, self.field).atoms(Unknown, Data), key=str):
@@ -113,7 +120,7 @@ class DiscreteLaw:
         F = (e.xreplace(low) + e.xreplace(high)) / 2 - fastest / 2 * (high[self.field] - low[self.field])
         used = {s: n for s, n in slots.items() if s in F.free_symbols}
         flux = builder.add(ops.Flux(F, tuple(used), self.label), *used.values(), hint=self.label)
-        K = Stencil.build({tuple(int(a is self.axis) for a in self.axes): sp.S.One}, self.axes)
+        K = Stencil.build({self.faces: sp.S.One}, self.axes)
         return builder.value(ops.AdjointStencil(K, f"K_{x}", parity), flux, hint=self.label.replace("F", "inflow", 1))
 
     def _ends(self, builder: Builder, u: str, reconstructed: bool) -> tuple[str, str]:
@@ -140,8 +147,7 @@ class DiscreteLaw:
         here, one = ((0, Fraction(1)),), ((offset, Fraction(1)),)
         none = (0,) * len(self.axes)
         taps = tuple(one if a is self.axis else here for a in self.axes)
-        target = tuple(int(a is self.axis) for a in self.axes)
-        S = Stencil((Product(sp.S.One, none, taps),), none, target, self.axes)
+        S = Stencil((Product(sp.S.One, none, taps),), none, self.faces, self.axes)
         place = builder.graph.nodes[u]["place"]
         side, cells = "low" if offset < 0 else "high", (abs(offset) + 1) // 2
         hint = f"{{0}}_{side}" + f"{cells}" * (cells > 1)

@@ -47,7 +47,7 @@ from .fields import Data, Unknown
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of
 from .notation import show_operator
-from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem
+from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, explicit_symbols
 from .stencil import ACCURACIES, Stencil
 from .tensors import Smoothed, TensorEntry
 
@@ -451,7 +451,10 @@ class RightHandSide:
                 terms.append(-flux.term.kappa * v)
         terms += [-system._coupled(builder, m, u, names) for m in self.mixed if m.term.component == i]
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
-        terms += [law.rate(builder, names, system.parity) for law in self.laws if law.law.component == i]
+        for law in (law for law in self.laws if law.law.component == i):
+            read = explicit_symbols(sp.Tuple(law.law.flux, law.speed)) & set(system.problem.coordinates)
+            places = {x: system.position(builder, x, law.faces) for x in sorted(read, key=str)}
+            terms.append(law.rate(builder, names, places, system.parity))
         reaction = system.problem.reactions[i] / self.parts
         of = f"_{system.problem.unknowns[i].func}" * (system.width > 1)
         if reaction != 0:
@@ -829,6 +832,9 @@ class SemiDiscrete:
         for f in sorted(e.atoms(Unknown, Data), key=str):
             symbol = sp.Symbol(str(f.func), real=True)
             e, arguments[symbol] = e.xreplace({f: symbol}), names[f]
+        place = next((builder.graph.nodes[n]["place"].location for n in arguments.values()), (0,) * len(self.axes))
+        for x in sorted(explicit_symbols(e) & set(self.problem.coordinates), key=str):
+            arguments[x] = self.position(builder, x, place)
         used = {s: n for s, n in arguments.items() if s in e.free_symbols}
         alien = ops.computable(e)
         if alien is not None:
@@ -840,6 +846,11 @@ class SemiDiscrete:
         if not used:  # constant: a value all the same, so that it has a place
             used = {sp.Symbol("u"): names[self.problem.unknowns[0]]}
         return builder.add(ops.Flux(e, tuple(used), hint), *used.values(), hint=hint)
+
+    def position(self, builder: Builder, x: sp.Symbol, location: Location) -> str:
+        """The coordinate x where values of this location lie."""
+        op = ops.Position(self.problem.coordinates.index(x), self.axes, location)
+        return builder.add(op, hint=f"at_{x}")
 
     def _entry(self, builder: Builder, part: TensorEntry, names: dict[sp.Expr, str]) -> str:
         """An entry of a diffusion tensor, by the eigenvalues it shares with the others."""

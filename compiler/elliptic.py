@@ -491,6 +491,11 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
             "diffusion tensors, mixed derivatives, cross-diffusion and smoothed values under multigrid are not "
             "supported yet; use another solver"
         )
+    if problem.explicit:
+        raise UnsupportedTermError(
+            f"an equation that reads the coordinate {min(map(str, problem.explicit))} under multigrid is not supported "
+            f"yet; pass what varies as loom.data(…)"
+        )
     powers = [Spacing(str(x)) for x in problem.coordinates]
 
     def scaled(operator: Operator) -> Operator:

@@ -63,7 +63,7 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
             if density is None:
                 return None
             (s,) = system.differences(builder, u, flux)[own]
-            e = builder.add(ops.Flux(density, (_s,), "e"), s, hint=f"energy_{system._subscript(operator)}")
+            e = system._pointwise(builder, density, names, {_s: s}, f"energy_{system._subscript(operator)}")
             total.append((term.kappa, e))
             continue
         values = system.differences(builder, u, flux)

@@ -21,7 +21,7 @@ from .discretise import DiscreteFlux, SemiDiscrete
 from .errors import BoundaryError, DiscretisationError, UnsupportedTermError, strict, suggest
 from .fields import Reading
 from .grid import Axis, Grid, NoFlux, Periodic, axes_of
-from .problem import FluxTerm, Problem
+from .problem import FluxTerm, Problem, explicit_symbols
 from .stencil import Stencil, number
 
 S = sp.Symbol("s", real=True)
@@ -89,6 +89,8 @@ class FilterBank:
                 )
         if problem.transport or problem.laws:
             raise UnsupportedTermError("FilterBank: a first derivative outside a flux is no filter; use FiniteVolume")
+        if any(explicit_symbols(term.flux) & set(problem.coordinates) for term in problem.fluxes):
+            raise UnsupportedTermError("FilterBank: a flux that reads coordinates has no filters; use FiniteDifference")
         if problem.mixed or problem.features:
             raise UnsupportedTermError(
                 "FilterBank: diffusion tensors, cross-diffusion and smoothed values have no filters; use "

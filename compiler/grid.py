@@ -235,6 +235,7 @@ class Axis:
     name: str
     spacing: Fraction
     sides: tuple[Side, Side] | None
+    origin: float = 0.0
 
     @property
     def periodic(self) -> bool:
@@ -289,6 +290,11 @@ class Axis:
         low, high = (replace(side, value=0.0) for side in self.sides)
         return replace(self, sides=(low, high))
 
+    def coordinate(self, position: int) -> float:
+        """The coordinate at a position; the low end of the axis has that of the origin."""
+        depth = 0 if self.sides is None else self.sides[0].depth
+        return self.origin + float(self.spacing) * (position + depth) / 2
+
     def closed(self, location: int) -> tuple[int, int]:
         """First position, and last position past node n−1, of the values on the domain with its planes."""
         if self.sides is None:
@@ -340,12 +346,14 @@ class Grid:
 
     `spacing` is one number or one per axis; `shape` is only needed where a size is (it is otherwise read off
     the input). `centering="vertex"` puts Dirichlet values on a node outside the grid, `"cell"` on the face;
-    NoFlux lies on the face in both.
+    NoFlux lies on the face in both. `origin`, one number or one per axis, is the coordinate of the low end: of the
+    wall, or on a periodic axis of the first node; equations that read x and y count from there.
     """
 
     spacing: Any = 1.0
     shape: tuple[int, ...] | None = None
     centering: str = "vertex"
+    origin: Any = 0.0
 
     def __post_init__(self) -> None:
         if self.centering not in ("vertex", "cell"):
@@ -358,6 +366,9 @@ class Grid:
                 raise DiscretisationError(
                     f"Grid(spacing={self.spacing!r}): every spacing must be a positive number between 1e-30 and 1e30"
                 )
+        for start in self.origin if isinstance(self.origin, (tuple, list)) else (self.origin,):
+            if isinstance(start, bool) or not isinstance(start, (int, float, Fraction)) or not abs(float(start)) < 1e30:
+                raise DiscretisationError(f"Grid(origin={self.origin!r}): a number below 1e30, or one per axis")
         sizes = self.shape if isinstance(self.shape, (tuple, list)) else (0,)
         if self.shape is not None and not all(isinstance(n, int) and n > 0 for n in sizes):
             raise DiscretisationError(f"Grid(shape={self.shape!r}): give one positive whole number per axis")
@@ -370,6 +381,13 @@ class Grid:
         if self.shape is not None and len(self.shape) != dimension:
             raise DiscretisationError(f"Grid(shape={self.shape!r}): {len(self.shape)} sizes for {dimension} axes")
         return tuple(exact(h) for h in given)
+
+    def origins(self, dimension: int) -> tuple[float, ...]:
+        """The coordinate of the low end of every axis."""
+        given = self.origin if isinstance(self.origin, (tuple, list)) else (self.origin,) * dimension
+        if len(given) != dimension:
+            raise DiscretisationError(f"Grid(origin={self.origin!r}): {len(given)} numbers for {dimension} axes")
+        return tuple(float(start) for start in given)
 
 
 Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
@@ -392,5 +410,6 @@ def axes_of(names: tuple[str, ...], boundary: Any, grid: Grid) -> tuple[Axis, ..
             return None
         return pair[0].side(grid.centering), pair[1].side(grid.centering)
 
-    spacings = grid.spacings(len(names))
-    return tuple(Axis(name, h, sides(boundary[i])) for i, (name, h) in enumerate(zip(names, spacings, strict=True)))
+    spacings, origins = grid.spacings(len(names)), grid.origins(len(names))
+    every = zip(names, spacings, boundary, origins, strict=True)
+    return tuple(Axis(name, h, sides(pair), start) for name, h, pair, start in every)

@@ -101,6 +101,31 @@ class Input(Op):
 
 
 @dataclass(frozen=True)
+class Position(Op):
+    """The coordinate along an axis; beyond walls it is known no more than data are."""
+
+    axis: int
+    axes: tuple[Axis, ...]
+    location: Location
+    kind: ClassVar[str] = "coordinate"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        known = ((1, 1) if axis.periodic or axis.open else (0, 0) for axis in self.axes)
+        return Place(self.location, tuple(known))
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        axis, n, after = self.axes[self.axis], context.shape[self.axis], len(self.axes) - 1 - self.axis
+        values = np.array([axis.coordinate(int(p)) for p in axis.positions(self.location[self.axis], n)])
+        return np.broadcast_to(
+            values.reshape((1, 1) + (1,) * self.axis + (-1,) + (1,) * after),
+            (1, 1, *(len(a.positions(j, m)) for a, j, m in zip(self.axes, self.location, context.shape, strict=True))),
+        )
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"the coordinate {self.axes[self.axis].name}"
+
+
+@dataclass(frozen=True)
 class Linear(Op):
     """K or K*, for a K that acts on values of the given parity (how they continue beyond the boundary)."""
 

@@ -99,11 +99,9 @@ class FluxTerm:
 
     @property
     def local(self) -> bool:
-        """Does Φ read nothing but D u and parameters, so that it can be taken where D u lies?"""
-        value = self.slots[self.own][0]
-        return all(s == value or isinstance(s, Parameter) for s in self.flux.free_symbols) and not self.flux.atoms(
-            Unknown, Data
-        )
+        """Does Φ read nothing but D u, parameters and coordinates, so that it can be taken where D u lies?"""
+        others = {s for i, (s, _) in enumerate(self.slots) if i != self.own}
+        return not self.flux.free_symbols & others and not self.flux.atoms(Unknown, Data)
 
     @property
     def linear(self) -> bool:
@@ -173,6 +171,13 @@ class Problem:
         """The pointwise terms, where there is but one equation."""
         (r,) = self.reactions
         return r
+
+    @property
+    def explicit(self) -> frozenset[sp.Symbol]:
+        """The coordinates that terms read themselves."""
+        read = [*self.reactions, *(f.flux for f in self.fluxes), *(f.weight for f in self.fluxes)]
+        read += [*(law.flux for law in self.laws), *(m.coefficient for m in self.mixed)]
+        return frozenset().union(*(explicit_symbols(e) for e in read)) & set(self.coordinates)
 
     @property
     def at_rest(self) -> bool:
@@ -495,7 +500,7 @@ class _Collector:
         flux = _replace(e, {form: factor * symbols[slot] for form, (factor, slot) in forms.items()})
         if flux.atoms(sp.Derivative):
             raise UnsupportedTermError(f"{quoted}: cannot separate the derivatives in the flux {e}")
-        constant, flux = flux.as_independent(*symbols.values(), Unknown, Data, as_Add=False)
+        constant, flux = flux.as_independent(*symbols.values(), *self.x, Unknown, Data, as_Add=False)
         quotient = _quotient(flux, symbols[self.i, own])
         pairs = tuple((s, operator) for (_, operator), s in symbols.items())
         self._store(
@@ -650,11 +655,14 @@ def _sign(equation: sp.Eq, fluxes: Sequence[FluxTerm]) -> int:
 def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
     if not equation.lhs.is_finite and equation.has(sp.nan, sp.zoo, sp.oo):
         raise DeclarationError(f"{equation} contains a division by zero or an infinity")
-    explicit = _explicit_symbols(equation)
+    explicit = explicit_symbols(equation)
     for s in sorted(equation.free_symbols, key=str):
         if s in coordinates or s == t:
-            if s in explicit:
-                raise UnsupportedTermError(f"{equation}: explicit dependence on {s}; pass it as loom.data(…) instead")
+            if s == t and s in explicit:
+                raise UnsupportedTermError(
+                    f"{equation}: explicit dependence on {s} is not supported yet; pass what varies as loom.data(…), "
+                    f"step by step"
+                )
         elif not isinstance(s, Parameter):
             raise DeclarationError(
                 f"unknown symbol {s} in {equation}; declare it: {s} = loom.parameter('{s}', value) or loom.data"
@@ -671,14 +679,14 @@ def _check_names(equations: Sequence[sp.Eq], coordinates: tuple[sp.Symbol, ...])
         raise DeclarationError(f"the name {twice[0]!r} is given to two different things; rename one")
 
 
-def _explicit_symbols(e: sp.Basic) -> set[sp.Symbol]:
+def explicit_symbols(e: sp.Basic) -> set[sp.Symbol]:
     """Symbols that stand in the expression itself, not as arguments of fields or variables of derivatives."""
     if isinstance(e, (Unknown, Data)):
         return set()
     if e.is_Symbol:
         return {e}
     arguments = (e.expr,) if isinstance(e, sp.Derivative) else e.args
-    return set().union(*(_explicit_symbols(a) for a in arguments))
+    return set().union(*(explicit_symbols(a) for a in arguments))
 
 
 def _unique_parameters(expressions: Iterable[sp.Expr]) -> tuple[Parameter, ...]:

@@ -273,7 +273,8 @@ class _Analysis:
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
         first = self.scheme.governing
-        others = ["maximum principle"] + [POWER] * bool(self.system.walls) + ["von Neumann"] * self._perturbed
+        fed = bool(self.system.walls) or self.bounds.reaction.source
+        others = ["maximum principle"] + [POWER] * fed + ["von Neumann"] * self._perturbed
         bounded = [n for n in (first, *others) if self.claim(n).limit(self.order) is not None]
         settled = self.bounds.at_rest and self.system.level is not None
         return first if settled or not bounded else bounded[0]
@@ -370,6 +371,8 @@ class _Analysis:
             return Claim(
                 linear_end, bound.rate, assumptions=bound.assumptions, why_not="" if known else self._meets_more()
             )
+        if r.source and r.steepest == 0 and bound is self.bounds.frozen:
+            return Claim(why_not=f"nothing damps the source {self._reaction_text}, with which norms grow")
         assumptions = (*bound.assumptions, *r.assumptions)
         absorbing = r.steepest if r.affine or bound is self.bounds.slopes else r.absorbing
         if absorbing is None or (r.growth > 0 and bound is self.bounds.slopes):
@@ -488,6 +491,8 @@ class _Analysis:
             )
         if r.steepest is None:
             return Claim(why_not=r.why_not)
+        if r.source and r.steepest == 0:
+            return Claim(why_not=f"nothing damps the source {self._reaction_text}, with which values grow")
         assumptions = (*bound.assumptions, *r.assumptions)
         proof = (
             "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"

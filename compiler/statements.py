@@ -30,6 +30,7 @@ from .ops import (
     Ghost,
     Input,
     Integral,
+    Position,
     Solve,
     Stack,
     Stencil,
@@ -232,6 +233,8 @@ class Body:
             return Statement(
                 f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.{method}({inner})",)
             )
+        if isinstance(op, Position):
+            return Statement(f"{target} = {self._math(op, [])}", tuple(self._position(target, op, extent)))
         if isinstance(op, Integral):
             return Statement(f"{target} = Σ {arguments[0][0]}", tuple(self._integral(name, *arguments[0], width)))
         if isinstance(op, (FilterBank, AdjointFilterBank)):
@@ -266,6 +269,34 @@ class Body:
         else:
             lines = self._combination(target, op, arguments, extent, width)
         return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
+
+    def _position(self, target: str, op: Position, extent: Extent) -> list[str]:
+        """The coordinate, counted from the number of nodes of a state; on periodic axes it wraps around."""
+        axis, d, (low, high) = self.axes[op.axis], len(self.axes), extent[op.axis]
+        state = next(n for n, o in self.graph.nodes(data="op") if isinstance(o, Input) and o.role != "data")
+        v, have, half = self.names[state], self.layout.extents[state], op.location[op.axis]
+
+        def count(a: int, more: int) -> str:
+            """The number of nodes along an axis, and so many more."""
+            more -= (have[a][1] - have[a][0]) // 2
+            return f"{v}.shape[{a - d}]" + (f" {'-' if more < 0 else '+'} {abs(more)}" if more else "")
+
+        first, last = (low - half) // 2, (high - half) // 2
+        lines = [f"{target} = torch.arange({first}, {count(op.axis, last)}, device={v}.device)"]
+        if axis.periodic and (first or last):
+            lines.append(f"{target} = {target} % ({count(op.axis, 0)})")
+        if axis.open and not half and (first or last):
+            low, high = (p // 2 for p in axis.closed(0))
+            lines.append(f"{target} = {target}.clamp({low}, {count(op.axis, high - 1)})")
+        h, start = literal(float(axis.spacing)), axis.coordinate(half)
+        whole = f"{literal(start)} + {h} * {target}.double()" if start else f"{h} * {target}.double()"
+        lines.append(f"{target} = ({whole}).to({v}.dtype)")
+        if d > 1:
+            sizes = [count(a, (extent[a][1] - extent[a][0]) // 2) for a in range(d)]
+            lines.append(
+                f"{target} = {target}[:{', None' * (d - 1 - op.axis)}].expand({', '.join(sizes)})".replace("[:]", "")
+            )
+        return lines
 
     def _integral(self, name: str, v: str, have: Extent, width: int) -> list[str]:
         """Planes on which the value lies count half."""
@@ -309,6 +340,8 @@ class Body:
             return f"{op.bank.label} {arguments[0]}, {op.bank.channels} filters"
         if isinstance(op, AdjointFilterBank):
             return f"{op.bank.label}* {arguments[0]}, the exact transpose"
+        if isinstance(op, Position):
+            return f"the coordinate {self.axes[op.axis].name} {_where(op.location, self.axes)}"
         if isinstance(op, ChannelSum):
             return f"Σ_c {arguments[0]}"
         if isinstance(op, Component):

@@ -4,8 +4,8 @@
 
 For each equation ∂ₜu = F(u) a smooth u* that satisfies the boundary condition is made, its F(u*) is taken by sympy, and
 F(u) − u + (u* − F(u*)) = 0, whose solution is u*, is solved on two grids. The order is log₂ of the quotient of the
-errors, in the root mean square. (The truncation error itself is of lower order beside some walls, which the solution does not feel.) For
-finite volumes it is that of the mean truncation error.
+errors, in the root mean square. (The truncation error itself is of lower order beside some walls, which the solution
+does not feel.) For finite volumes it is that of the mean truncation error.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ s = sp.Rational(1, 2)
 TERMS: dict[str, sp.Expr] = {
     "∂xx u": loom.laplacian(w),
     "∂x(a ∂x u), a given": loom.d(b * loom.d(w, x), x),
+    "∂x((1 + x²) ∂x u)": loom.d((1 + x**2) * loom.d(w, x), x),
     "∂x(g(|∂x u|²) ∂x u)": loom.d(g(loom.d(w, x) ** 2) * loom.d(w, x), x),
     "∂x((1 + u²) ∂x u)": loom.d((1 + w**2) * loom.d(w, x), x),
     "−∂xxxx u": -loom.laplacian(loom.laplacian(w)) / 8,
@@ -222,9 +223,12 @@ LIMITS = {
 """What is of lower order than asked for: beside a wall the coefficient on it is taken from the nodes inside."""
 
 NOTES = """
-A dash is a typed refusal. "c ∂x u" is centred transport with some diffusion. Grids have 32 and 64 nodes (64 and 128 for finite volumes, 24 and 48 for order 8; 16 × 24 and 32 × 48 in two dimensions).
+A dash is a typed refusal. "c ∂x u" is centred transport with some diffusion. Grids have 32 and 64 nodes (64 and 128 for
+finite volumes, 24 and 48 for order 8; 16 × 24 and 32 × 48 in two dimensions).
 
-What stays below the order that was asked for are coefficients that lie on the nodes, given ones or functions of u, where a wall lies between or beside them: on the wall they continue with their edge value. Beside Neumann and Robin conditions, whose flux they multiply, this leaves order 1.
+What stays below the order that was asked for are coefficients that lie on the nodes, given ones or functions of u: on a
+wall they continue with their edge value. Beside Neumann and Robin conditions, whose flux they multiply, this leaves
+order 1. A coefficient that is written as a function of x lies where the flux does, and keeps the order.
 """
 
 

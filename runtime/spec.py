@@ -2,7 +2,7 @@
 
     [pde]          coordinates, fields, equation, boundary, data, tensors, name
     [parameters]   name = value, or name = { value = …, positive = true }
-    [grid]         spacing, shape, centering
+    [grid]         spacing, shape, centering, origin
     [space]        method = "finite-difference", order; "finite-volume", flux; or "filter-bank", channels, size, …
     [scheme]       name = "forward-euler", and its own keywords
     [compile]      trainable, shared, guarantee, unstable
@@ -56,6 +56,7 @@ class GridTable(_Table):
     spacing: float | str | list[float | str] = 1.0
     shape: list[int] | None = None
     centering: Literal["vertex", "cell"] = "vertex"
+    origin: float | list[float] = 0.0
 
 
 class SpaceTable(_Table):
@@ -167,7 +168,7 @@ class Spec(_Table):
         keywords = dict(self.scheme.model_extra or {})
         return {
             "pde": pde,
-            "grid": Grid(spacing=spacing, shape=shape, centering=self.grid.centering),
+            "grid": Grid(spacing=spacing, shape=shape, centering=self.grid.centering, origin=self.grid.origin),
             "space": self.space.build(),
             "scheme": SCHEMES[self.scheme.name](**keywords),
             "trainable": self.compile.trainable,
@@ -268,6 +269,7 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
             else _number(grid.spacing),
             **({"shape": list(grid.shape)} if grid.shape else {}),
             "centering": grid.centering,
+            **({"origin": _origin(grid.origin)} if grid.origin else {}),
         },
         "space": {"method": next(name for name, cls in SPACES.items() if type(space) is cls), **asdict(space)},
         "scheme": {"name": scheme.name, **scheme.table()},
@@ -280,6 +282,10 @@ def _named(functions: Sequence[Any]) -> list[str] | dict[str, list[float]]:
     """Names, with bounds where any are declared; [] stands for none."""
     bounds = {str(f.func): getattr(f.func, "bounds", None) for f in functions}
     return {name: list(b or ()) for name, b in bounds.items()} if any(bounds.values()) else list(bounds)
+
+
+def _origin(given: Any) -> float | list[float]:
+    return [float(v) for v in given] if isinstance(given, (tuple, list)) else float(given)
 
 
 def _number(h: Any) -> float | str:
