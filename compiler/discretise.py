@@ -163,7 +163,8 @@ class FiniteVolume:
         reconstruction: for "rusanov" the values at the faces: "constant" per cell, of limited slopes ("minmod",
             "van-leer", "mc": MUSCL), or "weno5".
 
-    Diffusion has differences of order 2. The axes of transport are periodic.
+    Diffusion has differences of order 2. The axes of transport are periodic; by "rusanov" one field may have walls too:
+    NoFlux, through which nothing flows, or Dirichlet, whose value flows in where waves come from there.
     """
 
     flux: str = "upwind"
@@ -223,10 +224,18 @@ class FiniteVolume:
             own = fluxes.setdefault(a, {})
             own[0] = own.get(0, sp.S.Zero) + speed * problem.unknown
         rest = FiniteDifference(2).discretise(replace(problem, transport=(), laws=()), grid)
-        for a in fluxes:
-            if not rest.axes[a].periodic:
-                name = rest.axes[a].name
-                raise BoundaryError(f"transport along {name} needs a periodic axis; set {name}: Periodic()")
+        for axis in (rest.axes[a] for a in fluxes):
+            kinds = {(side.plane, side.parity) for side in axis.sides or ()}
+            if kinds and len(problem.unknowns) > 1:
+                raise BoundaryError(
+                    f"conservation laws of several fields along {axis.name} need a periodic axis, for at a wall every "
+                    f"field has a condition of its own; set {axis.name}: Periodic()"
+                )
+            if kinds - {("face", 1), ("node", -1)}:
+                raise BoundaryError(
+                    f"a conservation law along {axis.name} has walls NoFlux(), or Dirichlet(value) on a grid with "
+                    f"centering='vertex', or is periodic"
+                )
         fields, laws = problem.unknowns, list[DiscreteLaw]()
         for a, parts in sorted(fluxes.items()):
             read = [i for i, u in enumerate(fields) if i in parts or any(F.has(u) for F in parts.values())]

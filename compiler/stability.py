@@ -269,7 +269,8 @@ class _Analysis:
         """Transport is governed by the CFL or von Neumann's condition, all else by the scheme's own notion; where that
         has no bound but the maximum principle has, as for many reactions, by the latter."""
         if self.system.laws:
-            return "CFL"
+            walls = any(law.axis.sides for law in self.system.laws)
+            return "maximum principle" if walls and self.claim("maximum principle").x is not None else "CFL"
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
         first = self.scheme.governing
@@ -711,6 +712,15 @@ class _Analysis:
         if notion not in ("CFL", "maximum principle"):
             return Claim(why_not="conservation laws keep their range and variation, and no more is known of them")
         speeds, constant, assumptions, why_not = bounds.waves
+        sides = [side for law in self.system.laws for side in law.axis.sides or ()]
+        if sides and notion == "CFL":
+            why_not = why_not or "between walls the total variation grows with what they let in"
+        if any(side.parity > 0 for side in sides):
+            why_not = why_not or "values pile up at a wall without flux"
+        box = getattr(self.system.problem.unknowns[0].func, "bounds", None)
+        outside = [side.value for side in sides if box is not None and not box[0] <= side.value <= box[1]]
+        if outside:
+            why_not = why_not or f"the wall of value {outside[0]:g} lies outside the declared range {box}"
         average = 1 if self.scheme.euler else self.scheme.ssp
         if not average:
             why_not = why_not or f"{type(self.scheme).__name__} is no mean of Euler steps"
@@ -912,6 +922,7 @@ class _Analysis:
             first, *others = self.system.problem.unknowns
             box = None if others else getattr(first.func, "bounds", None)
             proper = notion in ("maximum principle", "CFL") and box is not None and self.bounds.at_rest
+            proper = proper and all(law.axis.periodic for law in self.system.laws)
             return search.overshoot(tau, box) if proper else None
         at_rest = not self.system.walls or (self.bounds.at_rest and self.system.level is not None)
         if not at_rest and notion != "nonexpansive":  # no state is known about which to search

@@ -297,6 +297,65 @@ def test_a_declared_range_is_no_obstacle_elsewhere(tmp_path):
     net.report(tmp_path / "r.html")
 
 
+WALLS = {
+    "values": (loom.Dirichlet(1), loom.Dirichlet(-0.5)),
+    "inflow into a wall": (loom.Dirichlet(1), loom.NoFlux()),
+    "closed": loom.NoFlux(),
+}
+
+
+@pytest.mark.parametrize("reconstruction", RECONSTRUCTIONS)
+@pytest.mark.parametrize("walls", WALLS)
+def test_between_walls_the_module_is_the_reference(walls, reconstruction):
+    for name in ("burgers", "viscous burgers", "varying speed"):
+        net = compiled(name, loom.RungeKutta(3, 2, tau=0.05), 0.5, reconstruction, {X: WALLS[walls]}, unstable="allow")
+        u, data = sample(net)
+        expected = torch.from_numpy(net.reference(u.numpy(), **{k: v.numpy() for k, v in data.items()}))
+        found = net.module(torch.float64)(u, **data)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+        if walls == "closed":
+            torch.testing.assert_close(found.sum(2), u.sum(2), rtol=0, atol=1e-12)
+
+
+def test_what_flows_in_travels_with_the_wave():
+    """At the Courant number 1 Rusanov's flux is exact for u_t = −u_x: after k steps k cells have the wall's value, and
+    the value of the wall at the outlet is never seen."""
+    walls = {X: (loom.Dirichlet(1), loom.Dirichlet(-1))}
+    net = compiled(Eq(loom.dt(U), -loom.d(U, X)), loom.ForwardEuler(4, tau=0.5), 0.5, boundary=walls, unstable="allow")
+    found = net.module(torch.float64)(torch.zeros(1, 1, 9, dtype=torch.float64))
+    assert found[0, 0].tolist() == [1.0] * 4 + [0.0] * 5
+
+
+def test_a_shock_stands_between_walls_and_no_value_leaves_their_range():
+    """Burgers between 1 and −1: an even number of nodes holds the steady shock exactly in their middle."""
+    walls = {X: (loom.Dirichlet(1), loom.Dirichlet(-1))}
+    bound = compiled("burgers", loom.ForwardEuler(1, tau="auto"), 0.1, boundary=walls).stability.tau_max
+    net = compiled("burgers", loom.ForwardEuler(400, tau=bound), 0.1, boundary=walls)
+    assert net.stability.governing == "maximum principle"
+    assert net.stability["maximum principle"].status == "proved" != net.stability["CFL"].status
+    ramp = np.linspace(0.9, -0.9, 20)[None, None]
+    steady = net.reference(ramp)
+    assert (
+        abs(np.abs(steady) - 1)[..., [0, 1, 2, -3, -2, -1]].max() < 1e-6
+        and abs(steady + steady[..., ::-1]).max() < 1e-9
+    )
+    one = compiled("burgers", loom.ForwardEuler(1, tau=bound), 0.1, boundary=walls)
+    wild = np.random.default_rng(0).choice([-1.0, 2.0], (64, 1, 13))
+    after = one.reference(wild)
+    assert after.min() >= -1 - 1e-12 and after.max() <= 2 + 1e-12
+
+
+def test_what_is_not_known_between_walls():
+    outside = {X: (loom.Dirichlet(3), loom.Dirichlet(0))}
+    closed = {X: loom.NoFlux()}
+    for walls, words in ((outside, "outside the declared range"), (closed, "pile up")):
+        net = compiled("burgers", boundary=walls, unstable="allow")
+        result = net.stability["maximum principle"]
+        assert result.status == "unknown" and words in str(result.witness)
+        with pytest.raises(loom.UnstableSchemeError, match="needs a proved bound"):
+            compiled("burgers", loom.ForwardEuler(1), boundary=walls)
+
+
 def test_networks_that_train_and_are_saved(tmp_path):
     speed = loom.parameter("c", 0.5, positive=True)
     equation = Eq(loom.dt(U), -loom.d(speed * U**2, X))
@@ -324,7 +383,18 @@ ERRORS = {
         lambda: loom.compile(loom.PDE(BURGERS, boundary=loom.Periodic()), space=loom.FiniteVolume("upwind"), scheme=loom.ForwardEuler(1)),
         loom.DiscretisationError, "constant speeds",
     ),
-    "walls": (lambda: compiled("burgers", boundary=loom.NoFlux()), loom.BoundaryError, "periodic axis"),
+    "walls": (lambda: compiled("burgers", boundary=loom.Neumann(1)), loom.BoundaryError, "has walls NoFlux"),
+    "walls of a system": (
+        lambda: compiled([Eq(loom.dt(H), -loom.d(Q, X)), Eq(loom.dt(Q), -loom.d(Q**2 / H + H**2 / 2, X))], boundary=loom.NoFlux()),
+        loom.BoundaryError, "every field has a condition of its own",
+    ),
+    "walls on faces": (
+        lambda: loom.compile(
+            loom.PDE(BURGERS, boundary=loom.Dirichlet(0)), grid=loom.Grid(centering="cell"),
+            space=loom.FiniteVolume("rusanov"), scheme=loom.ForwardEuler(1, tau=0.1),
+        ),
+        loom.BoundaryError, "centering='vertex'",
+    ),
     "reconstruction": (lambda: loom.FiniteVolume("rusanov", "weno"), loom.DiscretisationError, "did you mean"),
     "of another flux": (lambda: loom.FiniteVolume("upwind", "mc"), loom.DiscretisationError, "'rusanov' alone"),
     "second derivative": (
