@@ -516,7 +516,9 @@ class _Collector:
                 f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
                 f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
                 f"d(flux, {self.x[0]}), unexpanded. A coefficient of another derivative may read fields, data and "
-                f"smooth(…), and no derivatives themselves (transport of varying speed is not supported yet)"
+                f"smooth(…), and no derivatives themselves (transport of varying speed is not supported yet); a "
+                f"function of the gradient that is no divergence reads it at the nodes, as in "
+                f"norm2(smooth(grad({self.u.func}), 0))"
             )
         factor, (k, operator) = forms[linear[0]]
         for inner, a in operator:

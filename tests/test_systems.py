@@ -125,6 +125,42 @@ def test_gray_scott_against_py_pde():
     np.testing.assert_allclose(net.reference(u0[None])[0], wanted, atol=1e-12)
 
 
+def kuramoto_sivashinsky(steps):
+    """u_t = −Δu − Δ²u − |∇u|²/2, whose last term reads centred differences at the nodes."""
+    right = -loom.laplacian(U) - loom.laplacian(loom.laplacian(U)) - loom.norm2(loom.smooth(loom.grad(U), 0)) / 2
+    return loom.compile(
+        loom.PDE(Eq(loom.dt(U), right), boundary=loom.Periodic()), scheme=loom.ForwardEuler(steps, tau=0.01),
+        unstable="allow",
+    )  # fmt: skip
+
+
+def test_kuramoto_sivashinsky_against_py_pde():
+    """The same differences, and so the same numbers."""
+    peer = pytest.importorskip("pde")
+    u0 = np.random.default_rng(4).uniform(0, 1, (9, 8))
+    grid = peer.CartesianGrid([[0, 9], [0, 8]], [9, 8], periodic=True)
+    equation = peer.PDE({"u": "-laplace(u) - laplace(laplace(u)) - 0.5*gradient_squared(u)"})
+    wanted = equation.solve(peer.ScalarField(grid, u0), t_range=0.5, dt=0.01, tracker=None, backend="numpy",
+                            solver="explicit").data  # fmt: skip
+    np.testing.assert_allclose(kuramoto_sivashinsky(50).reference(u0[None, None])[0, 0], wanted, atol=1e-11)
+
+
+def test_kuramoto_sivashinsky_against_matrices():
+    """By differences written down with np.roll; the certificate claims nothing of a diffusion backwards."""
+    net = kuramoto_sivashinsky(20)
+    u = u0 = np.random.default_rng(5).uniform(0, 1, (9, 8))
+
+    def laplace(v):
+        return sum(np.roll(v, s, a) for a in (0, 1) for s in (1, -1)) - 4 * v
+
+    for _ in range(20):
+        slopes = sum(((np.roll(u, -1, a) - np.roll(u, 1, a)) / 2) ** 2 for a in (0, 1))
+        u = u + 0.01 * (-laplace(u) - laplace(laplace(u)) - slopes / 2)
+    found = net.module(torch.float64)(torch.from_numpy(u0)[None, None])[0, 0].numpy()
+    np.testing.assert_allclose(found, u, atol=1e-12)
+    assert all(result.status != "proved" for result in net.stability)
+
+
 def test_fields_that_do_not_read_each_other_run_alone():
     net = compiled("separate", loom.ForwardEuler(5))
     one = loom.compile(loom.PDE(SYSTEMS["separate"][0], boundary=loom.NoFlux()), scheme=loom.ForwardEuler(5))
