@@ -36,7 +36,8 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy is untyped
         if isinstance(e, TensorEntry):
             return f"T{e.args[0] + 1}{e.args[1] + 1}".translate(_SUBSCRIPT)
         if isinstance(e, Smoothed):
-            return f"smooth({self._print(e.args[0])}, {float(e.args[1]):g})"
+            inner = str(self._print(e.args[0]))
+            return f"smooth({inner}, {float(e.args[1]):g})" if e.args[1] else inner
         name = {"Abs": "abs", "Max": "max", "Min": "min"}.get(e.func.__name__, e.func.__name__)
         return f"{name}({', '.join(self._print(a) for a in e.args)})"
 
