@@ -499,6 +499,11 @@ class SemiDiscrete:
         return len(self.problem.unknowns)
 
     @property
+    def limits(self) -> tuple[int, ...]:
+        """The largest sizes for which what is proved of coefficients that read coordinates holds; empty for all."""
+        return self.grid.shape or () if self.problem.explicit else ()
+
+    @property
     def linear(self) -> bool:
         """Is f linear in u?"""
         linear = all(f.term.linear for f in self.fluxes) and all(m.term.linear for m in self.mixed)

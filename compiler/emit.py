@@ -167,6 +167,7 @@ class _Emitter:
                 width=self.system.width,
                 fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
                 least=tuple_code([max(1, w) for w in self.step.layout.ring]),
+                most=tuple_code(self.system.limits) if self.system.limits else "",
                 bounded=bool(field_checks(self.problem))
                 or any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),

@@ -50,6 +50,11 @@ class Reference:
     def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
         """The states after `layers` layers, newest first: as many as the scheme remembers."""
         u = self._closed(real(u0, "u"))
+        if any(n > most for n, most in zip(np.shape(u0)[2:], self.system.limits, strict=False)):
+            raise DataError(
+                f"u has shape {np.shape(u0)}, larger than Grid(shape={self.system.limits}), over which coefficients "
+                f"are bounded"
+            )
         started: tuple[np.ndarray, ...] = ()
         if self.system.problem.time_order == 2:
             given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")

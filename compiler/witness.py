@@ -47,6 +47,8 @@ class Search:
         self.width = system.width
         # one long axis, the others just wide enough for the stencils
         self.shape = (32,) + (6,) * (system.problem.dimension - 1)
+        if system.limits:
+            self.shape = tuple(map(min, self.shape, system.limits))
 
     def run(self, u: np.ndarray, tau: float, cycles: int = 1) -> np.ndarray | None:
         """The state after `cycles` cycles (or steps); None where no data are known to serve or a solve fails.

@@ -84,6 +84,13 @@ def test_the_bound_knows_how_far_the_grid_reaches():
     assert net.stability["norm decrease"].status == net.stability["nonexpansive"].status == "proved"
     board = (-1.0) ** np.indices((16, 16)).sum(0)[None, None]
     assert np.linalg.norm(net.reference(board)) <= np.linalg.norm(board)
+    with pytest.raises(loom.UnstableSchemeError, match="exceeds"):
+        on(tau=1.2 * bound, shape=(16, 16))
+    wide = np.ones((1, 1, 16, 17))
+    with pytest.raises(ValueError, match="17 nodes, more than the 16 of Grid"):
+        net.module()(torch.from_numpy(wide).float())
+    with pytest.raises(loom.DataError, match="larger than Grid"):
+        net.reference(wide)
     moved = on(shape=(16, 16), origin=(1.0, 0.0)).stability.tau_max
     assert moved == pytest.approx(2 / (8 * 64 * 10), rel=1e-9)
 
