@@ -26,7 +26,7 @@ from .conservation import slope_of
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
 from .fields import Data, Parameter, Reading, Unknown
 from .grid import exact
-from .nonlinearity import Range, range_of, range_on, union
+from .nonlinearity import Range, defined, range_of, range_on, union
 from .ops import parity_of
 from .problem import explicit_symbols
 from .stencil import Polynomial, Stencil, number, rational, squared_norm
@@ -116,7 +116,7 @@ class Bounds:
     def concave(self) -> bool:
         """Do the diffusivities not increase with the squared slope?"""
         s = sp.Symbol("s", real=True)
-        if any(not m.term.linear for m in self.system.mixed):
+        if any(not m.term.linear for m in self.system.mixed) or (self.system.mixed and self.frozen.low < 0):
             return False
         for flux in self.system.fluxes:
             term = flux.term
@@ -166,12 +166,14 @@ class Bounds:
         members: list[DiscreteFlux] = []
         if self.system.mixed:
             members, strength, lowest, text, why_not = self._tensor(slopes)
+            coupled = {(m.term.component, m.term.outer): m.outer for m in self.system.mixed}
+            coupled |= {(m.term.of, m.term.inner): m.inner for m in self.system.mixed}
             low = min(low, lowest)
             if strength is None:
                 return Bound(None, low, why_not=why_not)
             assumptions.append(text)
             for i, group in enumerate(groups):
-                own = [K for flux in members if flux.term.component == i for K in flux.own]
+                own = [K for (j, _), K in coupled.items() if j == i]
                 group.setdefault(strength, []).extend(own)
                 growth[i] -= min(0.0, lowest) * self.at_initial(self._joint_norm(own)[0]) if own else 0.0
         for flux in (flux for flux in self.system.fluxes if flux not in members):
@@ -277,7 +279,10 @@ class Bounds:
             return None
         low, tops = math.inf, []
         for law in next(iter(by_index.values())).laws:
-            found = self._range(_of_one(law.expr), _S)
+            one = _of_one(law.expr)
+            if one.free_symbols - {_S, *self.system.problem.parameters}:
+                return None
+            found = self._range(one, _S)
             if not (math.isfinite(found.low) and math.isfinite(found.high)):
                 return None
             low = min(low, found.low)
@@ -296,7 +301,7 @@ class Bounds:
             return None
         factors = {sp.cancel(T[i, j] / f) for (i, j), f in entries.items()}
         (factor, *others) = factors
-        if others or not factor.is_nonnegative or factor.atoms(Data):
+        if others or not factor.is_nonnegative or factor.free_symbols - set(self.system.problem.parameters):
             return None
         low, high = next(iter(entries.values())).func.tensor[3:]
         scale = 1.0 if low >= 0 else self.at_initial(factor)
@@ -389,9 +394,13 @@ class Bounds:
         (x,) = e.free_symbols
         a = self.system.problem.coordinates.index(x)
         shape, axis = self.system.grid.shape, self.system.axes[a]
+
+        def on_the_line(part: sp.Expr) -> tuple[float, float]:
+            found = range_of(part, x, frozenset(), even=parity_of(part, {x: -1}) == 1)
+            return found.low, found.high
+
         if shape is None:
-            found = range_of(e, x, frozenset(), even=parity_of(e, {x: -1}) == 1)
-            low, high = found.low, found.high
+            low, high = on_the_line(e) if defined(e, x, on_the_line) else (-math.inf, math.inf)
         else:
             depth = 0 if axis.sides is None else axis.sides[1].depth
             low, high = range_on(e, x, axis.coordinate(-depth), axis.coordinate(2 * (shape[a] - 1) + depth))

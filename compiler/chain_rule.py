@@ -14,8 +14,15 @@ from functools import lru_cache
 import sympy as sp
 from sympy.integrals.manualintegrate import manualintegrate
 from sympy.integrals.rationaltools import ratint
+from sympy.polys.polyerrors import BasePolynomialError as PolynomialError
 
 from .fields import Data, Unknown, t
+
+_WORDS = {
+    sp.Abs: "abs", sp.Max: "max", sp.Min: "min", sp.sign: "sign", sp.exp: "exp", sp.log: "log", sp.sin: "sin",
+    sp.cos: "cos", sp.tan: "tan", sp.tanh: "tanh", sp.sinh: "sinh", sp.cosh: "cosh", sp.atan: "atan", sp.asinh: "asinh",
+}  # fmt: skip
+"""The functions of the grammar that advice may contain."""
 
 _SIZE = 400
 """Larger expressions than this many operations are left alone."""
@@ -23,6 +30,13 @@ _SIZE = 400
 
 def flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
     """What to write in place of `right`, as text; empty if it is not found to be an expanded divergence."""
+    try:
+        return _flux_form(sp.nsimplify(right, rational=True), u, x)
+    except (PolynomialError, NotImplementedError, ValueError, TypeError, ZeroDivisionError, RecursionError):
+        return ""  # advice that sympy could not help to find
+
+
+def _flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
     fields = {u, *right.atoms(Data)} | (right.atoms(Unknown) - {u})
     names = {f: sp.Symbol(str(f.func), real=True) for f in fields}
     first = {(f, a): sp.Symbol(f"d({f.func}, {a})", real=True) for f in fields for a in x}
@@ -30,7 +44,7 @@ def flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
     if right.count_ops() > _SIZE:
         return ""
     opened = _opened(right.doit(), u, x, names, first, second)
-    if opened is None:
+    if opened is None or opened.free_symbols & set(x):
         return ""
     opened = sp.expand(opened)
     p = [first[u, a] for a in x]
@@ -55,8 +69,13 @@ def flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
             rest = sp.simplify(rest - _total(H, a, u, names, first, second, x))
     if rest.free_symbols & ({*first.values(), *second.values()}):
         return ""
+    if any(f.func not in _WORDS for F in (*fluxes, rest) for f in F.atoms(sp.Function)):
+        return ""
     parts = [f"d({F}, {a})" for F, a in zip(fluxes, x, strict=True) if F != 0] + laws
-    return " + ".join([*parts, *([str(rest)] if rest != 0 else [])]).replace("+ -", "- ") if parts else ""
+    text = " + ".join([*parts, *([str(rest)] if rest != 0 else [])]).replace("+ -", "- ")
+    for f, word in _WORDS.items():
+        text = text.replace(f"{f.__name__}(", f"{word}(")
+    return text if parts else ""
 
 
 def _parameters(e: sp.Expr) -> set[sp.Symbol]:

@@ -685,7 +685,7 @@ class SemiDiscrete:
         """Eᵀ c K u_k. Where E u and K u lie on different faces, they meet at the nodes, by means M and their
         transposes; on the same faces c comes to them, as a diffusivity does."""
         E = self._subscript(((m.term.outer, sp.S.One),))
-        scale, c = m.term.coefficient.as_independent(Unknown, Data, as_Add=False)
+        scale, c = m.term.coefficient.as_independent(*self.problem.coordinates, Unknown, Data, as_Add=False)
         s = self._met(builder, m, m.term.of, m.term.inner, m.inner, u)
         if c != 1:
             g = self._average(builder, self._pointwise(builder, c, names, {}, "g"), m.meeting, back=True)
@@ -710,7 +710,7 @@ class SemiDiscrete:
     def coupling(self, builder: Builder, m: DiscreteMixed, u: Value, names: dict[sp.Expr, str]) -> tuple[sp.Expr, str]:
         """c (E u_i)(K u_k), the energy density of a coupling and its mirror image, with the constant factor of c."""
         term, slots = m.term, sp.symbols("a b g", real=True)
-        scale, c = term.coefficient.as_independent(Unknown, Data, as_Add=False)
+        scale, c = term.coefficient.as_independent(*self.problem.coordinates, Unknown, Data, as_Add=False)
         ends = [(term.component, term.outer, m.outer), (term.of, term.inner, m.inner)]
         values = [self._met(builder, m, *end, u) for end in ends]
         if c != 1:
@@ -876,7 +876,7 @@ class SemiDiscrete:
                 constant[symbol] = e
             else:
                 values[symbol] = self._pointwise(builder, e, names, read, symbol.name)
-        return values[symbol]
+        return values.get(symbol) or self._pointwise(builder, constant[symbol], names, {}, symbol.name)
 
     def _subscript(self, operator: Operator, i: int = 0) -> str:
         """A short name for D: x, xx, xxyy, or D1, D2, … for sums."""

@@ -933,11 +933,12 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f"if {name}.dim() != u.dim() or {name}.shape[1:] != {shape}:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]
-        lines += _bounded(f, name)
+        lines += _bounded(f, name) if not hasattr(f.func, "tensor") else []
     for tensor, entries in given_tensors(problem.data).items():
         n = 1 + max(i for i, _ in entries)
         low, high = next(iter(entries.values())).func.tensor[3:]
-        least, most = (literal(end + sign * 1e-5 * (high - low)) for end, sign in ((low, -1), (high, 1)))
+        slack = 1e-5 * max(abs(low), abs(high))
+        least, most = literal(low - slack), literal(high + slack)
         rows = [f"({', '.join(names[str(entries[min(i, j), max(i, j)].func)] for j in range(n))})" for i in range(n)]
         first = names[str(entries[0, 0].func)]
         lines += [

@@ -274,12 +274,30 @@ def _summed(groups: list[sp.Expr], s: sp.Symbol, trainable: frozenset[Parameter]
 
 def range_on(f: sp.Expr, s: sp.Symbol, low: float, high: float) -> tuple[float, float]:
     """An enclosure of the range of f(s) on [low, high], (−inf, inf) where none was found."""
+    if not defined(f, s, lambda part: range_on(part, s, low, high)):
+        return -math.inf, math.inf
     f = _factored(f)
     smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
     slope = _factored(sp.diff(f, s)) if smooth else None
     top, _, _ = _maximise(f, slope, s, True, box=(low, high))
     bottom, _, _ = _maximise(-f, None if slope is None else -slope, s, True, box=(low, high))
     return -bottom, top
+
+
+def defined(f: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, float]]) -> bool:
+    """Are the roots, logarithms and arcs in f taken of what they have a meaning for? `ends` gives ranges."""
+    for part in sp.preorder_traversal(f):
+        if s not in part.free_symbols or part == f == s:
+            continue
+        if part.is_Pow and not part.exp.is_integer and not ends(part.base)[0] >= 0:
+            return False
+        if isinstance(part, sp.log) and not ends(part.args[0])[0] > 0:
+            return False
+        if isinstance(part, (sp.asin, sp.acos)):
+            low, high = ends(part.args[0])
+            if not -1 <= low <= high <= 1:
+                return False
+    return True
 
 
 def _factored(f: sp.Expr) -> sp.Expr:
@@ -384,8 +402,8 @@ def _maximise(
         for p, (low, _) in ends:
             if low > best:
                 best, where = low, p
-        top = value((a, b))[1]
-        if rise is not None:
+        bottom, top = value((a, b))
+        if rise is not None and math.isfinite(bottom) and math.isfinite(top):  # no pole between the ends
             down, up = rise((a, b))
             if down >= 0 or up <= 0:
                 top = min(top, max(high for _, (_, high) in ends))

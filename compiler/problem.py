@@ -240,7 +240,7 @@ def canonical(pde: PDE) -> Problem:
     if weighted is not None and time_order:
         raise UnsupportedTermError(
             f"{weighted.weight} multiplies a divergence from outside, which is not in flux form −D*Φ(D u); put it "
-            f"inside the outer derivative, as in div({weighted.weight}*grad({u.func}))"
+            f"inside the outer derivative, as in div(({weighted.weight})*grad({u.func}))"
         )
     if (transport or laws) and time_order != 1:
         kind = "of second order in time" if time_order else "without time derivative"
@@ -317,6 +317,8 @@ def gradient_flow(density: Any, u: Any) -> sp.Eq:
         raise DeclarationError(f"gradient_flow(…, {u}): the second argument must be a field")
     density = density if isinstance(density, sp.MatrixBase) else expression(density)
     axes = space_of(u)
+    if density.has(Smoothed):
+        raise UnsupportedTermError(f"smooth(…) in the energy density {density}: its variation is not supported yet")
     if isinstance(density, sp.MatrixBase) or u not in density.atoms(Unknown):
         raise DeclarationError(f"gradient_flow({density}, {u}): the density must be a scalar expression of {u}")
     derivatives = sorted(density.atoms(sp.Derivative), key=sp.default_sort_key)
@@ -364,6 +366,11 @@ class _Collector:
         elif not e.atoms(sp.Derivative):
             if not any(m):
                 self.pointwise.append(c * e)
+            elif e.atoms(Feature):
+                raise UnsupportedTermError(
+                    f"{quoted}: the derivative of a smoothed value is no flux; smooth(…) stands inside diffusivities, "
+                    f"tensors and pointwise terms, with derivatives inside it, as in smooth(d(u, x), sigma)"
+                )
             elif isinstance(e, Unknown):
                 self._linear(c, m, e, quoted)
             elif sum(m) == 1 and e.atoms(Unknown) and self.weight == 1:
@@ -398,6 +405,10 @@ class _Collector:
             kappa = kappas.pop()
             if kappa != 0:
                 finished.append(replace(term, kappa=kappa))
+        for (m, k, n), c in list(self.mixed.items()):  # constant coefficients commute with derivatives
+            mirror = self.mixed.get((n, k, m), sp.S.Zero)
+            if not (c + mirror).has(*self.x, Unknown, Data):
+                self.mixed[m, k, n] = self.mixed[n, k, m] = (c + mirror) / 2
         transport = tuple((a, v) for a, v in sorted(self.speeds.items()) if v != 0)
         return tuple(finished), transport, sp.Add(*self.pointwise)
 

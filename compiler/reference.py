@@ -127,7 +127,7 @@ class _RightHandSide:
 
 def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The data fields of the problem as arrays that fit u of the given shape, within their declared bounds."""
-    bounds = {str(f.func): getattr(f.func, "bounds", None) for f in problem.data}
+    bounds = {str(f.func): None if hasattr(f.func, "tensor") else getattr(f.func, "bounds", None) for f in problem.data}
     if sorted(data) != sorted(bounds):
         raise DataError(f"data fields given: {sorted(data)}; the equation reads: {sorted(bounds)}")
     found = {name: real(value, f"data {name!r}") for name, value in data.items()}
@@ -141,7 +141,7 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
         n, (low, high) = 1 + max(i for i, _ in entries), next(iter(entries.values())).func.tensor[3:]
         rows = [[found[str(entries[min(i, j), max(i, j)].func)] for j in range(n)] for i in range(n)]
         values = np.linalg.eigvalsh(np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], -1))
-        slack = 1e-5 * (high - low)
+        slack = 1e-5 * max(abs(low), abs(high))
         if values.min() < low - slack or values.max() > high + slack:
             raise DataError(f"the eigenvalues of {name} leave their declared bounds ({low:g}, {high:g})")
     return found

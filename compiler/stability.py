@@ -459,7 +459,13 @@ class _Analysis:
         elif self._lagged and self.bounds.concave:
             proof = "E is concave in |Ku|², so its tangent ½⟨G(u)Kv, Kv⟩ lies above it, and the step lowers that"
             claim = Claim(two, steep, proof, (*assumptions, "g does not increase"), symbol="sup(−r')")
-        elif self.system.linear and self.bounds.at_rest and isinstance(self._factor, OneStep) and self._alike:
+        elif (
+            self.system.linear
+            and self.bounds.at_rest
+            and bound.low >= 0
+            and isinstance(self._factor, OneStep)
+            and self._alike
+        ):
             proof = "E = ½⟨Au, u⟩ and A commutes with R: E(u⁺) = ½⟨AR²u, u⟩ ≤ E(u)"
             claim = Claim(self._end, bound.rate, proof, assumptions)
         else:

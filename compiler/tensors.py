@@ -20,6 +20,7 @@ import sympy as sp
 from .errors import DeclarationError, strict
 from .fields import (
     Data,
+    Parameter,
     Unknown,
     Vector,
     _checked_axes,
@@ -34,8 +35,8 @@ from .fields import (
 MU1, MU2 = sp.symbols("mu1 mu2", nonnegative=True)
 """The eigenvalues of a structure tensor, the larger one first, in laws for those of a diffusion tensor."""
 
-_TINY = sp.Float(1e-24)
-"""Eigenvalues that differ by less than the root of this are one; the cube of its inverse is a number in float32."""
+_TINY = sp.Float(1e-12)
+"""Eigenvalues that differ by less than this are one; the cube of its inverse is a number in float32."""
 
 
 class Feature(Unknown):
@@ -70,16 +71,19 @@ class TensorEntry(sp.Function):  # type: ignore[misc]
         Where μ₁ = μ₂ there is no direction, and T is the mean of its eigenvalues.
         """
         i, j, first, second, J11, J12, J22 = self.args
-        half, spread, lam1, lam2 = sp.symbols("half spread lam1 lam2", real=True)
-        mu1, mu2 = sp.symbols("eigenvalue1 eigenvalue2", real=True)
-        entry = (lam1 - lam2) / 2 * J12 / spread
+        half, size, cosine, sine, root = sp.symbols("half size cosine sine root", real=True)
+        mu1, mu2, lam1, lam2 = sp.symbols("eigenvalue1 eigenvalue2 lam1 lam2", real=True)
+        entry = (lam1 - lam2) / 2 * sine / root
         if i == j:
-            entry = (lam1 + lam2) / 2 + (-1) ** i * (lam1 - lam2) / 2 * half / spread
+            entry = (lam1 + lam2) / 2 + (-1) ** i * (lam1 - lam2) / 2 * cosine / root
         return [
             (half, (J11 - J22) / 2),
-            (spread, sp.sqrt(half**2 + J12**2 + _TINY)),
-            (mu1, sp.Max((J11 + J22) / 2 + spread, 0)),
-            (mu2, sp.Max((J11 + J22) / 2 - spread, 0)),
+            (size, sp.Abs(half) + sp.Abs(J12) + _TINY),  # squares are taken of what is at most 1
+            (cosine, half / size),
+            (sine, J12 / size),
+            (root, sp.sqrt(cosine**2 + sine**2 + _TINY**2)),
+            (mu1, sp.Max((J11 + J22) / 2 + size * root, 0)),
+            (mu2, sp.Max((J11 + J22) / 2 - size * root, 0)),
             (lam1, first(mu1, mu2)),
             (lam2, second(mu1, mu2)),
             (sp.Symbol(f"T{i + 1}{j + 1}", real=True), entry),
@@ -141,6 +145,12 @@ def entry(i: Any, j: Any, first: Any, second: Any, *J: Any) -> sp.Expr:
     """An entry of a diffusion tensor, its laws in mu1 and mu2: how text writes what the two functions above make."""
     if i not in (0, 1) or j not in (0, 1):
         raise DeclarationError(f"tensor_entry({i}, {j}, …): the indices of a 2 × 2 tensor are 0 and 1")
+    for law in (first, second):
+        alien = {s for s in expression(law).free_symbols if s not in (MU1, MU2) and not isinstance(s, Parameter)}
+        if alien or expression(law).atoms(Unknown, Data):
+            raise DeclarationError(
+                f"{law}: the eigenvalues of a diffusion tensor are functions of mu1, mu2 and parameters, no others"
+            )
     laws = (sp.Lambda((MU1, MU2), expression(law)) for law in (first, second))
     return TensorEntry(min(i, j), max(i, j), *laws, *map(expression, J))
 

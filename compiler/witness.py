@@ -71,7 +71,9 @@ class Search:
         for f in self.system.problem.data:
             low, high = getattr(f.func, "bounds", None) or (0.0, 0.0)
             in_flux = any(flux.term.flux.has(f) for flux in self.system.fluxes)
-            value = high if in_flux else 0.0  # the entries of a tensor off its diagonal are in no flux of its own
+            value = high if in_flux else 0.0
+            if (mark := getattr(f.func, "tensor", None)) is not None:  # (name, i, j, lowest, highest)
+                value = high if mark[1] == mark[2] else 0.0
             if not low <= value <= high:
                 return None
             found[str(f.func)] = np.full((1, 1, *shape), float(value))

@@ -164,6 +164,19 @@ def test_what_is_no_divergence_is_not_taken_for_one(right):
     assert "multiplied out" not in refused(right)
 
 
+def test_advice_is_of_this_equation_or_not_given():
+    """With coordinates the chain rule has more terms; functions that text does not know are no advice; floats are
+    taken as decimals."""
+    for right in (x * (u * sp.diff(u, x, 2) + sp.diff(u, x) ** 2), sp.expand(sp.diff(sp.exp(u**2) * sp.diff(u, x), x))):
+        form = flux_form(right.doit(), u, (x, y))
+        assert "erf" not in form and "*x" not in form
+    assert flux_form(x * (1 + 3 * sp.diff(u, x) ** 2) * sp.diff(u, x, 2), u, (x, y)) == ""
+    assert "abs(u)" in flux_form(sp.diff(sp.Abs(u) * sp.diff(u, x), x).doit(), u, (x, y)).replace("Abs", "abs")
+    slope = sum(sp.diff(u, b) ** 2 for b in (x, y))
+    regularised = sum(sp.diff(sp.diff(u, b) / sp.sqrt(slope + 1e-3), b) for b in (x, y)).doit()
+    assert "sqrt" in flux_form(regularised, u, (x, y))
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.integers(-3, 3), min_size=2, max_size=4),

@@ -345,6 +345,13 @@ def test_a_shock_stands_between_walls_and_no_value_leaves_their_range():
     assert after.min() >= -1 - 1e-12 and after.max() <= 2 + 1e-12
 
 
+@pytest.mark.parametrize("F", [1 / (U - 0.5), sp.sqrt(U + 0.5), sp.log(U + 0.5)])
+def test_a_pole_within_the_declared_range_has_no_bound(F):
+    """F' has one sign on both sides of the pole, and no bound between the ends of the range."""
+    net = compiled(Eq(loom.dt(U), -loom.d(F, X)), unstable="allow")
+    assert all(result.status != "proved" for result in net.stability)
+
+
 def test_what_is_not_known_between_walls():
     outside = {X: (loom.Dirichlet(3), loom.Dirichlet(0))}
     closed = {X: loom.NoFlux()}

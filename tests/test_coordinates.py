@@ -95,6 +95,16 @@ def test_the_bound_knows_how_far_the_grid_reaches():
     assert moved == pytest.approx(2 / (8 * 64 * 10), rel=1e-9)
 
 
+@pytest.mark.parametrize("coefficient", [sp.sqrt(x - 1), sp.log(x - 1) + 5, 2 + sp.asin(x), 1 / (x - 1) + 3])
+def test_a_coefficient_that_is_not_defined_everywhere_is_not_certified(coefficient):
+    net = loom.compile(loom.PDE(Eq(loom.dt(u), loom.div(coefficient * loom.grad(u))), boundary=loom.NoFlux()),
+                       grid=loom.Grid(shape=(12, 12)), scheme=loom.ForwardEuler(1, tau=0.01), unstable="allow")  # fmt: skip
+    assert all(result.status != "proved" for result in net.stability)
+    fine = loom.compile(loom.PDE(Eq(loom.dt(u), loom.div(sp.sqrt(x + 1) * loom.grad(u))), boundary=loom.NoFlux()),
+                        grid=loom.Grid(shape=(8, 8)), scheme=loom.ForwardEuler(1))  # fmt: skip
+    assert fine.stability.tau_max == pytest.approx(2 / (8 * 3))
+
+
 def test_slopes_know_the_coefficient_too():
     """The Jacobian of div((1 + x²)g(|∇u|²)∇u) is below the bound of distances, and close to it at flat states."""
     right = loom.div((1 + x**2) * loom.grad(u) / sp.sqrt(1 + loom.norm2(loom.grad(u))))

@@ -438,3 +438,126 @@ def test_a_given_tensor_is_checked():
 def test_what_cannot_be_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+# --- what a reviewer found ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        loom.div(loom.smooth(loom.grad(u), 1)),
+        loom.d(loom.smooth(u, 1), x),
+        loom.laplacian(loom.smooth(u, 1)),
+        loom.d(loom.d(loom.smooth(u, 1), y), x),
+    ],
+)
+@pytest.mark.parametrize("space", [loom.FiniteDifference(), loom.FiniteVolume("upwind"), loom.FiniteVolume("rusanov")])
+def test_the_derivative_of_a_smoothed_value_is_refused(right, space):
+    """It was compiled as the derivative of u itself."""
+    with pytest.raises(loom.UnsupportedTermError, match="derivative of a smoothed value"):
+        compiled(Eq(loom.dt(u), right), "periodic", space=space, scheme=loom.ForwardEuler(1, tau=0.1))
+
+
+INDEFINITE = {
+    "mixed alone": Eq(loom.dt(u), loom.d(loom.d(u, y), x)),
+    "crossed alone": [Eq(loom.dt(u), loom.laplacian(v)), Eq(loom.dt(v), loom.laplacian(u))],
+    "other directions": [
+        Eq(loom.dt(u), loom.d(u, x, 2) / 10 + loom.d(v, y, 2)),
+        Eq(loom.dt(v), loom.d(v, x, 2) / 10 + loom.d(u, y, 2)),
+    ],
+    "with fourth order": Eq(loom.dt(u), -loom.d(u, x, 4) / 100 + loom.d(loom.d(u, y), x)),
+    "indefinite": Eq(loom.dt(u), loom.div(sp.Matrix([[1, 2], [2, 1]]) * loom.grad(u))),
+}
+
+
+@pytest.mark.parametrize("scheme", [loom.ForwardEuler, loom.SemiImplicit, loom.BackwardEuler])
+@pytest.mark.parametrize("name", INDEFINITE)
+def test_the_energy_of_an_indefinite_tensor_falls_within_the_bound(name, scheme):
+    """E = ½⟨Au, u⟩ for the dense A, on all eigenvectors, at the bound that is claimed."""
+    width = 2 if isinstance(INDEFINITE[name], list) else 1
+    net = compiled(INDEFINITE[name], "periodic", scheme=scheme(1, tau=1e-3), unstable="allow")
+    A = matrix(net, (8, 8), width)
+    values = np.linalg.eigvalsh(A)
+    assert values[0] < -0.1
+    bound = net.stability["energy decrease"].bound
+    if bound is None:
+        return
+    tau = bound if np.isfinite(bound) else 10.0
+    factors = 1 - tau * values if scheme is loom.ForwardEuler else 1 / (1 + tau * values)
+    assert (values * factors**2 <= values + 1e-9).all()
+    assert scheme is loom.ForwardEuler or np.isfinite(bound)
+
+
+@pytest.mark.parametrize("amplitude", [1e-6, 1.0, 1e8, 1e15])
+def test_no_amplitude_overflows(amplitude):
+    for name in ("edges", "coherence"):
+        net = compiled(Eq(loom.dt(u), loom.div(TENSORS[name] * loom.grad(u))), "no-flux")
+        state = amplitude * torch.randn(1, 1, 14, 14, generator=torch.Generator().manual_seed(0))
+        state.requires_grad_()
+        out = net.module()(state)
+        assert torch.isfinite(out).all() and out.norm() <= state.norm() * (1 + 1e-5)
+        (out / amplitude).square().sum().backward()
+        assert torch.isfinite(state.grad).all()
+
+
+def test_narrow_and_large_bounds_hold_what_they_bound():
+    for low, high, dtype in ((1, 1, torch.float64), (0.1, 0.1, torch.float32), (1000, 1000.1, torch.float32)):
+        R = loom.tensor("R", x, y, bounds=(low, high))
+        net = compiled(Eq(loom.dt(u), loom.div(R * loom.grad(u))), "no-flux")
+        w = rank_one(np.random.default_rng(0), (8, 9))
+        data = {
+            "R_xx": low + (high - low) * w["T_xx"],
+            "R_xy": (high - low) * w["T_xy"],
+            "R_yy": low + (high - low) * w["T_yy"],
+        }
+        start = np.random.default_rng(1).standard_normal((1, 1, 8, 9))
+        net.module(dtype=dtype)(
+            torch.tensor(start).to(dtype), **{k: torch.tensor(a).to(dtype) for k, a in data.items()}
+        )
+        net.reference(start, **data)
+
+
+def test_coefficients_that_read_coordinates():
+    for D in (x**2 * T, sp.Matrix([[1, x], [x, 1]]), sp.exp(x / 10) * sp.eye(2) + sp.Matrix([[0, x], [x, 0]])):
+        net = compiled(Eq(loom.dt(u), loom.div(D * loom.grad(u))), "no-flux", scheme=loom.ForwardEuler(1, tau=1e-3),
+                       unstable="allow")  # fmt: skip
+        data = rank_one(np.random.default_rng(0), (8, 9)) if net.compiled.problem.data else {}
+        start = np.random.default_rng(1).standard_normal((1, 1, 8, 9))
+        found = net.module(dtype=torch.float64)(torch.tensor(start), **tensors(data)).numpy()
+        assert abs(found - net.reference(start, **data)).max() < 1e-12
+        assert net.stability["norm decrease"].status != "proved"
+
+
+def test_laws_of_tensors_are_functions_of_their_eigenvalues():
+    for law in (u**2, loom.data("f", x, y), (1 + x**2) / (1 + sp.Symbol("mu1"))):
+        with pytest.raises(loom.DeclarationError, match="functions of mu1, mu2 and parameters"):
+            loom.edge_enhancing(J, law)
+    options = {"coordinates": ["x", "y"], "fields": ["u"], "boundary": "no-flux"}
+    pde = loom.parse("dt(u) = div(edge_enhancing(structure_tensor(u, 1), 1/(1 + mu2))*grad(u))", **options)
+    with pytest.raises(loom.UnstableSchemeError, match="nothing is known of the eigenvalues"):
+        loom.compile(pde, scheme=loom.ForwardEuler(1))
+    loom.compile(pde, scheme=loom.ForwardEuler(1, tau=0.01), unstable="allow")
+    with pytest.raises(loom.PdeloomError):
+        loom.parse("dt(u) = tensor_entry(0, 1, mu1, u, u, u, u)", **options)
+    constant = loom.parse("dt(u) = laplacian(u) + tensor_entry(0, 1, 1, 1, u, u, u)", **options)
+    loom.compile(constant, scheme=loom.ForwardEuler(1, tau=0.01), unstable="allow")
+
+
+def test_functions_of_a_given_tensor_are_searched_with_admissible_ones():
+    for D in (T * T, loom.edge_enhancing(T, 1 / (1 + sp.Symbol("mu1", nonnegative=True)))):
+        net = compiled(Eq(loom.dt(u), loom.div(D * loom.grad(u))), "no-flux", scheme=loom.ForwardEuler(1, tau=0.01),
+                       unstable="allow")  # fmt: skip
+        assert net.stability["norm decrease"].status != "refuted"
+
+
+def test_a_zero_on_the_diagonal_is_symmetric():
+    net = compiled(Eq(loom.dt(u), loom.div(sp.Matrix([[0, 1], [1, 1]]) * loom.grad(u))), "periodic",
+                   scheme=loom.ForwardEuler(1, tau=0.01), unstable="allow")  # fmt: skip
+    A = matrix(net, (6, 7))
+    assert abs(A - A.T).max() < 1e-12 and "mirror" not in str(net.stability)
+
+
+def test_the_variation_of_a_smoothed_density_is_refused():
+    with pytest.raises(loom.UnsupportedTermError, match="smooth"):
+        loom.gradient_flow(loom.smooth(u, 1) ** 2 / 2 + loom.norm2(loom.grad(u)) / 2, u)
