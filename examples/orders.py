@@ -77,7 +77,7 @@ s = sp.Rational(1, 2)
 TERMS: dict[str, sp.Expr] = {
     "∂xx u": loom.laplacian(w),
     "∂x(a ∂x u), a given": loom.d(b * loom.d(w, x), x),
-    "∂x((1 + x²) ∂x u)": loom.d((1 + x**2) * loom.d(w, x), x),
+    "∂x((2 + cos πx) ∂x u)": loom.d((2 + sp.cos(sp.pi * x)) * loom.d(w, x), x),
     "∂x(g(|∂x u|²) ∂x u)": loom.d(g(loom.d(w, x) ** 2) * loom.d(w, x), x),
     "∂x((1 + u²) ∂x u)": loom.d((1 + w**2) * loom.d(w, x), x),
     "−∂xxxx u": -loom.laplacian(loom.laplacian(w)) / 8,
@@ -228,7 +228,8 @@ finite volumes, 24 and 48 for order 8; 16 × 24 and 32 × 48 in two dimensions).
 
 What stays below the order that was asked for are coefficients that lie on the nodes, given ones or functions of u: on a
 wall they continue with their edge value. Beside Neumann and Robin conditions, whose flux they multiply, this leaves
-order 1. A coefficient that is written as a function of x lies where the flux does, and keeps the order.
+order 1. A coefficient that is written as a function of x lies where the flux does, and keeps the order, but for orders
+above 2 beside walls about which it is not even.
 """
 
 
