@@ -302,9 +302,15 @@ def defined(f: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, flo
 
 def _factored(f: sp.Expr) -> sp.Expr:
     """The form in which intervals overestimate least."""
-    if f.has(sp.Max, sp.Min) or not _tame(f):
+    if f.has(sp.Max, sp.Min) or not _tame(f) or any(_steep(e.args[0]) for e in f.atoms(sp.exp)):
         return f
     return sp.factor(f if f.has(sp.exp) else sp.together(f))
+
+
+def _steep(exponent: sp.Expr) -> bool:
+    """exp(−10⁴s² + 7·10⁴s) is to sympy a polynomial in exp(s) of that degree."""
+    terms = [c for c, rest in (e.as_coeff_Mul() for e in sp.Add.make_args(sp.expand(exponent))) if rest != 1]
+    return len(terms) > 1 and any(abs(c) > 64 for c in terms)
 
 
 def _tame(f: sp.Expr) -> bool:

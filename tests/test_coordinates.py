@@ -105,6 +105,14 @@ def test_a_coefficient_that_is_not_defined_everywhere_is_not_certified(coefficie
     assert fine.stability.tau_max == pytest.approx(2 / (8 * 3))
 
 
+def test_a_steep_coefficient_is_bounded_in_bounded_time():
+    """exp(−10⁴(x − 7/2)²) once was factored as a polynomial of degree 70,000."""
+    right = loom.div((1 + 100 * sp.exp(-10000 * (x - sp.Rational(7, 2)) ** 2)) * loom.grad(u))
+    net = loom.compile(loom.PDE(Eq(loom.dt(u), right), boundary=loom.NoFlux()), grid=loom.Grid(shape=(12, 12)),
+                       scheme=loom.ForwardEuler(1))  # fmt: skip
+    assert net.stability.tau_max == pytest.approx(2 / (8 * 101), rel=1e-3)
+
+
 def test_slopes_know_the_coefficient_too():
     """The Jacobian of div((1 + x²)g(|∇u|²)∇u) is below the bound of distances, and close to it at flat states."""
     right = loom.div((1 + x**2) * loom.grad(u) / sp.sqrt(1 + loom.norm2(loom.grad(u))))
