@@ -20,7 +20,7 @@ from pdeloom.compiler.parse import unparse
 x, y = loom.coordinates("x y")
 u, a = loom.field("u", x, y), loom.data("a", x, y, bounds=(0.1, 1))
 lam = loom.parameter("lam", 0.4, positive=True)
-SLOW = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+SLOW = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ def test_advice_is_of_this_equation_or_not_given():
     assert "sqrt" in flux_form(regularised, u, (x, y))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(
     st.lists(st.integers(-3, 3), min_size=2, max_size=4),
     st.lists(st.integers(-3, 3), min_size=1, max_size=3),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import sympy as sp
@@ -44,11 +42,11 @@ def compiled(right, boundary=BOUNDARIES["no flux"], scheme=SCHEMES["explicit"], 
 
 
 @pytest.mark.parametrize("name", TERMS)
-@pytest.mark.parametrize(("bc", "centering"), itertools.product(BOUNDARIES, ("vertex", "cell")))
+@pytest.mark.parametrize(("bc", "centering"), [*((bc, "vertex") for bc in BOUNDARIES), ("wall", "cell")])
 def test_the_module_is_the_reference(name, bc, centering):
     start = np.random.default_rng(0).standard_normal((2, 1, 9, 11))
-    orders = (2,) if bc in ("neumann", "mixed") else (2, 4)
-    for order, scheme in itertools.product(orders, SCHEMES.values()):
+    cases = [(2, scheme) for scheme in SCHEMES.values()]
+    for order, scheme in cases + [(4, SCHEMES["explicit"])] * (bc not in ("neumann", "mixed")):
         net = compiled(TERMS[name], BOUNDARIES[bc], scheme, order, centering)
         found = net.module(dtype=torch.float64)(torch.tensor(start)).detach().numpy()
         assert abs(found - net.reference(start)).max() < 1e-8
