@@ -127,8 +127,7 @@ class Bank:
         return axes
 
     def squared_norm(self, learned: bool = False) -> float:
-        """A bound on ‖K‖² for every grid size; `learned`: by what holds for all weights. It is rounded up to 12 digits,
-        in which machines agree."""
+        """A bound on ‖K‖² for every grid size; `learned`: by what holds for all weights."""
         parts = parity_parts(self.kernels, [1 + a for a in self.mirrored(learned)])
         window = tuple(range(3, parts.ndim))
         size = np.sqrt((parts**2).sum((2, *window), keepdims=True))
@@ -139,10 +138,10 @@ class Bank:
             k = np.fft.rfftn(parts * scale, s=(count,) * d, axes=window).reshape(
                 -1, self.inputs, count ** (d - 1) * (count // 2 + 1)
             )
-            return _rounded_up(float(np.linalg.eigvalsh(np.einsum("cix,cjx->xij", k, k.conj())).max() * excess))
+            return float(np.linalg.eigvalsh(np.einsum("cix,cjx->xij", k, k.conj())).max() * excess)
         energy = (abs(np.fft.rfftn(parts * scale, s=double, axes=window)) ** 2).sum((0, 1, 2))
         autocorrelation = np.fft.fftshift(np.fft.irfftn(energy, s=double, axes=range(d)))
-        return _rounded_up(float(abs(np.fft.rfftn(autocorrelation, s=(count,) * d, axes=range(d))).max() * excess))
+        return float(abs(np.fft.rfftn(autocorrelation, s=(count,) * d, axes=range(d))).max() * excess)
 
     def apply(self, u: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """K u: (B, inputs, *grid) to (B, C, *grid)."""
@@ -193,9 +192,3 @@ def _pure(k: np.ndarray, a: int) -> bool:
     first = np.take(k, 0, a)
     odd = abs(first).max() <= tiny and abs(k + behind).max() <= tiny
     return bool(odd or abs(k - flipped).max() <= tiny or abs(k + flipped).max() <= tiny)
-
-
-def _rounded_up(value: float) -> float:
-    """A number from here on with 12 significant digits."""
-    rounded = float(f"{value:.11e}")
-    return rounded if rounded >= value else float(f"{value * (1 + 1e-11):.11e}")

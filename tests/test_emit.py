@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -241,7 +242,12 @@ def test_golden_files(file):
     if os.environ.get("PDELOOM_GOLDEN") == "write":
         GOLDEN.mkdir(exist_ok=True)
         (GOLDEN / file).write_text(source, encoding="utf-8")
-    assert source == (GOLDEN / file).read_text(encoding="utf-8")
+    assert _rounded(source) == _rounded((GOLDEN / file).read_text(encoding="utf-8"))
+
+
+def _rounded(source):
+    """Norms of filters come from an FFT, in whose last digit machines differ."""
+    return re.sub(r"\d\.\d{13,}", lambda number: f"{float(number[0]):.12g}", source)
 
 
 @pytest.fixture(scope="module")
