@@ -234,7 +234,7 @@ def test_the_norm_is_a_bound_and_sharp_where_it_is_said_to_be(boundary, symmetri
         assert bound <= norm * (1.1 if sharp else 4.0)
         other = loom.bank_norm(module.K(0).detach(), "periodic" if boundary is PERIODIC else "even")
         if sharp:  # the same theorem with other samples
-            assert bound == pytest.approx(float(other) ** 2, rel=1e-2)
+            assert bound == pytest.approx(float(other) ** 2, rel=2e-2)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
