@@ -296,14 +296,12 @@ class Bounds:
         given = given_tensors(T.atoms(Data))
         if len(given) != 1 or T.atoms(Unknown):
             return None
-        (entries,) = given.values()
-        if sorted(entries) != [(i, j) for i in range(T.rows) for j in range(i, T.rows)]:
+        ((rows, low, high),) = given.values()
+        if rows.shape != T.shape:
             return None
-        factors = {sp.cancel(T[i, j] / f) for (i, j), f in entries.items()}
-        (factor, *others) = factors
+        (factor, *others) = {sp.cancel(t / f) for t, f in zip(T, rows, strict=True)}
         if others or not factor.is_nonnegative or factor.free_symbols - set(self.system.problem.parameters):
             return None
-        low, high = next(iter(entries.values())).func.tensor[3:]
         scale = 1.0 if low >= 0 else self.at_initial(factor)
         return low * scale, factor * sp.Rational(*exact(high).as_integer_ratio())
 
@@ -402,8 +400,8 @@ class Bounds:
         if shape is None:
             low, high = on_the_line(e) if defined(e, x, on_the_line) else (-math.inf, math.inf)
         else:
-            depth = 0 if axis.sides is None else axis.sides[1].depth
-            low, high = range_on(e, x, axis.coordinate(-depth), axis.coordinate(2 * (shape[a] - 1) + depth))
+            after = 2 if axis.sides is None else axis.sides[1].depth  # the last face of a periodic axis included
+            low, high = range_on(e, x, axis.origin, axis.coordinate(2 * (shape[a] - 1) + after))
         return Range(low, high) if math.isfinite(low) and math.isfinite(high) else None
 
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:

@@ -16,7 +16,7 @@ from sympy.integrals.manualintegrate import manualintegrate
 from sympy.integrals.rationaltools import ratint
 from sympy.polys.polyerrors import BasePolynomialError as PolynomialError
 
-from .fields import Data, Unknown, t
+from .fields import Data, Parameter, Unknown, t
 
 _WORDS = {
     sp.Abs: "abs", sp.Max: "max", sp.Min: "min", sp.sign: "sign", sp.exp: "exp", sp.log: "log", sp.sin: "sin",
@@ -37,7 +37,7 @@ def flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
 
 
 def _flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
-    fields = {u, *right.atoms(Data)} | (right.atoms(Unknown) - {u})
+    fields = right.atoms(Unknown, Data) | {u}
     names = {f: sp.Symbol(str(f.func), real=True) for f in fields}
     first = {(f, a): sp.Symbol(f"d({f.func}, {a})", real=True) for f in fields for a in x}
     second = {(a, b): sp.Dummy() for i, a in enumerate(x) for b in x[i:]}
@@ -79,7 +79,7 @@ def _flux_form(right: sp.Expr, u: Unknown, x: Sequence[sp.Symbol]) -> str:
 
 
 def _parameters(e: sp.Expr) -> set[sp.Symbol]:
-    return {s for s in e.free_symbols if hasattr(s, "value")}
+    return {s for s in e.free_symbols if isinstance(s, Parameter)}
 
 
 def _opened(

@@ -378,7 +378,6 @@ class RightHandSide:
         self.system, self.builder, self.data, self.parts = system, builder, data, parts
         self.fluxes, self.transports = fluxes, transports
         self.laws = system.laws if parts == 1 else ()
-        self.mixed = system.mixed
 
     def __call__(self, u: Value) -> Value:
         v = self._ringed(u)
@@ -409,7 +408,7 @@ class RightHandSide:
                     f"them; use SemiImplicit or BackwardEuler"
                 )
             along[touched.pop()].append(flux)
-        if self.mixed:
+        if self.system.mixed:
             raise SchemeError(
                 "diffusion tensors, mixed derivatives and cross-diffusion cannot be split along the axes; use "
                 "SemiImplicit or BackwardEuler"
@@ -458,7 +457,7 @@ class RightHandSide:
                     weighted = system._pointwise(builder, flux.term.weight * s, names, {s: v.name}, "weighted")
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
-        terms += [-system._coupled(builder, m, u, names) for m in self.mixed if m.term.component == i]
+        terms += [-system._coupled(builder, m, u, names) for m in system.mixed if m.term.component == i]
         terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
         for law in (law for law in self.laws if law.law.component == i):
             read = explicit_symbols(sp.Tuple(law.law.flux, law.speed)) & set(system.problem.coordinates)
@@ -845,6 +844,8 @@ class SemiDiscrete:
             arguments[sp.Symbol(name, real=True)] = self._entry(builder, part, names)
         for f in sorted(e.atoms(Unknown, Data), key=str):
             symbol = sp.Symbol(str(f.func), real=True)
+            while symbol in arguments:  # a slot, or what a step has found, may be called as the field is
+                symbol = sp.Symbol(f"{symbol.name}′", real=True)
             e, arguments[symbol] = e.xreplace({f: symbol}), names[f]
         place = next((builder.graph.nodes[n]["place"].location for n in arguments.values()), (0,) * len(self.axes))
         for x in sorted(explicit_symbols(e) & set(self.problem.coordinates), key=str):

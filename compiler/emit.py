@@ -934,13 +934,11 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
         ]
         lines += _bounded(f, name) if not hasattr(f.func, "tensor") else []
-    for tensor, entries in given_tensors(problem.data).items():
-        n = 1 + max(i for i, _ in entries)
-        low, high = next(iter(entries.values())).func.tensor[3:]
+    for tensor, (matrix, low, high) in given_tensors(problem.data).items():
         slack = 1e-5 * max(abs(low), abs(high))
         least, most = literal(low - slack), literal(high + slack)
-        rows = [f"({', '.join(names[str(entries[min(i, j), max(i, j)].func)] for j in range(n))})" for i in range(n)]
-        first = names[str(entries[0, 0].func)]
+        rows = [tuple_code([names[str(f.func)] for f in row]) for row in matrix.tolist()]
+        first = names[str(matrix[0, 0].func)]
         lines += [
             f"traced = torch.compiler.is_compiling() or _is_wrapped({first})",
             "if not traced:",

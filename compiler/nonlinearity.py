@@ -276,9 +276,10 @@ def range_on(f: sp.Expr, s: sp.Symbol, low: float, high: float) -> tuple[float, 
     """An enclosure of the range of f(s) on [low, high], (−inf, inf) where none was found."""
     if not defined(f, s, lambda part: range_on(part, s, low, high)):
         return -math.inf, math.inf
-    f = _factored(f)
     smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
-    slope = _factored(sp.diff(f, s)) if smooth else None
+    slope = sp.diff(f, s) if smooth else None
+    if not f.has(sp.exp):  # factored, exp(−400s²) is a quotient that overflows
+        f, slope = _factored(f), None if slope is None else _factored(slope)
     top, _, _ = _maximise(f, slope, s, True, box=(low, high))
     bottom, _, _ = _maximise(-f, None if slope is None else -slope, s, True, box=(low, high))
     return -bottom, top

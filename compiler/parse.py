@@ -106,7 +106,7 @@ def parse(
     for key, bounds in bounded.items():
         declare(key, _data(key, axes, bounds))
     for key, limits in (tensors or {}).items():
-        matrix = _tensor(key, axes, limits)
+        matrix = declared_tensor(key, *axes, bounds=_limits(limits))
         declare(key, matrix)
         for f in matrix.atoms(Data):
             declare(str(f.func), f)
@@ -155,15 +155,16 @@ def _coordinates(names: str) -> Any:
 
 
 def _field(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
-    return fields.field(name, *axes, bounds=tuple(bounds) if bounds else None)
+    return fields.field(name, *axes, bounds=_limits(bounds))
 
 
 def _data(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
-    return fields.data(name, *axes, bounds=tuple(bounds) if bounds else None)
+    return fields.data(name, *axes, bounds=_limits(bounds))
 
 
-def _tensor(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
-    return declared_tensor(name, *axes, bounds=tuple(bounds) if isinstance(bounds, (tuple, list)) else bounds)
+def _limits(bounds: Any) -> Any:
+    """Bounds as they are declared; [] stands for none."""
+    return (tuple(bounds) or None) if isinstance(bounds, (tuple, list)) else bounds
 
 
 def _parameter(name: str, given: Any) -> Parameter:

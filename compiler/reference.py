@@ -137,9 +137,8 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
         limits = bounds[name]
         if limits is not None and not ((limits[0] <= array) & (array <= limits[1])).all():
             raise DataError(f"data {name!r} leaves its declared bounds {limits}")
-    for name, entries in given_tensors(problem.data).items():
-        n, (low, high) = 1 + max(i for i, _ in entries), next(iter(entries.values())).func.tensor[3:]
-        rows = [[found[str(entries[min(i, j), max(i, j)].func)] for j in range(n)] for i in range(n)]
+    for name, (matrix, low, high) in given_tensors(problem.data).items():
+        rows = [[found[str(f.func)] for f in row] for row in matrix.tolist()]
         values = np.linalg.eigvalsh(np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], -1))
         slack = 1e-5 * max(abs(low), abs(high))
         if values.min() < low - slack or values.max() > high + slack:

@@ -13,6 +13,7 @@ needs; no bound could be read off the entries one by one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sympy as sp
@@ -175,19 +176,16 @@ def tensor(name: str, *axes: sp.Symbol, bounds: tuple[float, float]) -> Any:
     if len(axes) < 2 or checked is None:
         raise DeclarationError(f"tensor {name!r}: at least two coordinates, and bounds=(lowest, highest)")
     half = (checked[1] - checked[0]) / 2
-    entries = {}
-    for i, x in enumerate(axes):
-        for j, y in enumerate(axes[i:], i):
-            own = checked if i == j else (-half, half)
-            entries[i, j] = _function(f"{name}_{x}{y}", Data, bounds=own, tensor=(name, i, j, *checked))(*axes)
-    n = len(axes)
-    return Vector(n, n, lambda i, j: entries[min(i, j), max(i, j)])
+
+    def one(i: int, j: int) -> Any:
+        x, y = axes[min(i, j)], axes[max(i, j)]
+        own = checked if i == j else (-half, half)
+        return _function(f"{name}_{x}{y}", Data, bounds=own, tensor=(name, i == j, axes, checked))(*axes)
+
+    return Vector(len(axes), len(axes), one)
 
 
-def given_tensors(data: Any) -> dict[str, dict[tuple[int, int], Any]]:
-    """The tensors among data fields: their entries by index, by the name of the tensor."""
-    found: dict[str, dict[tuple[int, int], Any]] = {}
-    for f in data:
-        if (mark := getattr(f.func, "tensor", None)) is not None:
-            found.setdefault(mark[0], {})[mark[1], mark[2]] = f
-    return found
+def given_tensors(data: Iterable[Any]) -> dict[str, tuple[Any, float, float]]:
+    """The tensors of which data fields are entries, by name: the matrix and the bounds of its eigenvalues."""
+    marks = {f.func.tensor for f in data if hasattr(f.func, "tensor")}
+    return {name: (tensor(name, *axes, bounds=bounds), *bounds) for name, _, axes, bounds in sorted(marks, key=str)}

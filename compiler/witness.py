@@ -72,8 +72,8 @@ class Search:
             low, high = getattr(f.func, "bounds", None) or (0.0, 0.0)
             in_flux = any(flux.term.flux.has(f) for flux in self.system.fluxes)
             value = high if in_flux else 0.0
-            if (mark := getattr(f.func, "tensor", None)) is not None:  # (name, i, j, lowest, highest)
-                value = high if mark[1] == mark[2] else 0.0
+            if (mark := getattr(f.func, "tensor", None)) is not None:  # (name, is it on the diagonal?, …)
+                value = high if mark[1] else 0.0
             if not low <= value <= high:
                 return None
             found[str(f.func)] = np.full((1, 1, *shape), float(value))

@@ -251,7 +251,7 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
     """The specification of a network as a TOML-ready table, read back by `check_spec` without loss."""
     problem = canonical(pde)
     listed = _named([f for f in problem.data if not hasattr(f.func, "tensor")])
-    tensors = {name: list(next(iter(e.values())).func.tensor[3:]) for name, e in given_tensors(problem.data).items()}
+    tensors = {name: [low, high] for name, (_, low, high) in given_tensors(problem.data).items()}
     table: dict[str, Any] = {
         "pde": {
             "coordinates": [str(x) for x in problem.coordinates],

@@ -111,6 +111,24 @@ def test_a_steep_coefficient_is_bounded_in_bounded_time():
     assert net.stability.tau_max == pytest.approx(2 / (8 * 101), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("walls", "peak", "top"),
+    [
+        ((loom.Dirichlet(0), loom.NoFlux()), 0.0, 10.0),  # on the low wall, a node outside
+        ((loom.NoFlux(), loom.Dirichlet(0)), 8.5, 10.0),  # on the high wall
+        ((loom.Periodic(), loom.Periodic()), 7.5, 10.0),  # on the last face of a periodic axis
+    ],
+)
+def test_the_bound_reaches_every_place_a_coefficient_is_read(walls, peak, top):
+    """A sharp peak of height 10 at the very end of the axis of eight nodes, with h = 1."""
+    narrow = 1 + 9 * sp.exp(-400 * (x - sp.nsimplify(peak)) ** 2)
+    net = loom.compile(
+        loom.PDE(Eq(loom.dt(u), loom.div(narrow * loom.grad(u))), boundary={x: walls, y: loom.Periodic()}),
+        grid=loom.Grid(shape=(8, 8)), scheme=loom.ForwardEuler(1),
+    )  # fmt: skip
+    assert 2 / net.stability.tau_max == pytest.approx(8 * top, rel=1e-3)
+
+
 def test_slopes_know_the_coefficient_too():
     """The Jacobian of div((1 + x²)g(|∇u|²)∇u) is below the bound of distances, and close to it at flat states."""
     right = loom.div((1 + x**2) * loom.grad(u) / sp.sqrt(1 + loom.norm2(loom.grad(u))))

@@ -258,6 +258,7 @@ UNBOUNDED = {
     "√(s²)": sp.sqrt,
     "log": lambda r: sp.log(1 + r),
     "quartic": lambda r: r**2 + r,
+    "a pole": lambda r: 3 + 1 / (r - 4),
 }
 
 
