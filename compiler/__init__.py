@@ -178,7 +178,7 @@ def start_graph(system: SemiDiscrete, scheme: Scheme) -> nx.DiGraph | None:
     u = system.state(builder)
     velocity: tuple[Value, ...] = ()
     if system.problem.time_order == 2:
-        velocity = (builder.value(Input("velocity", "initial", system.parity), hint="velocity"),)
+        velocity = (builder.value(Input("velocity", "initial", u.place.parity), hint="velocity"),)
     states = scheme.start(system.right_hand_side(builder), u, TAU, *velocity)
     return optimise(builder.finish(*(s.name for s in states)))[-1][1]
 

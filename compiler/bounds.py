@@ -466,7 +466,7 @@ class Bounds:
             if len(taps) != 1 or len(taps[0]) != 2 or taps[0][0][1] != -taps[0][1][1]:
                 return Bound(None, why_not="the difference has more than two taps, so I − τA has negative entries")
             (offset, weight), _ = taps[0]
-            axis = self.system.axes[next(a for a, j in enumerate(offset) if j)]
+            axis = flux.own[0].axes[next(a for a, j in enumerate(offset) if j)]
             wall = any(side.plane == "face" and (side.parity < 0 or side.mixed) for side in axis.sides or ())
             if wall:
                 assumptions.append(f"at least two cells along {axis.name}")

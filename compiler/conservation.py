@@ -63,22 +63,35 @@ def slope_of(F: sp.Expr, s: sp.Symbol) -> sp.Expr:
 
 
 def wave_speed(fluxes: dict[sp.Expr, sp.Expr]) -> sp.Expr | None:
-    """The largest eigenvalue of ∂F/∂u in absolute value, of one or two fields with real eigenvalues; None for more."""
+    """The largest eigenvalue of ∂F/∂u in absolute value; None where its characteristic polynomial has factors of more
+    than second degree.
+
+    Raises `UnsupportedTermError` where eigenvalues are not real.
+    """
     names = {u: sp.Dummy(str(u.func), real=True) for u in fluxes}
     back = {s: u for u, s in names.items()}
-    J = sp.Matrix([[slope_of(F.xreplace(names), s) for s in back] for F in fluxes.values()]).xreplace(back)
-    if len(fluxes) == 1:
-        return sp.Abs(J[0, 0])
-    if len(fluxes) == 2:
-        middle, spread = J.trace() / 2, sp.expand(((J[0, 0] - J[1, 1]) / 2) ** 2 + J[0, 1] * J[1, 0])
-        spread = sp.simplify(spread)
+    J = sp.Matrix([[slope_of(F.xreplace(names), s) for s in back] for F in fluxes.values()])
+    if len(back) == 1:
+        return sp.Abs(J[0, 0].xreplace(back))
+    c = sp.Dummy("c", real=True)
+    p = sp.numer(sp.together(sp.Add(*(a * c**k for k, a in enumerate(reversed(J.charpoly().all_coeffs()))))))
+    several = len(back) > 2  # decimals are taken at their word, or nothing factors
+    parts = sp.Mul.make_args(sp.factor(sp.nsimplify(p, rational=True))) if several else [p]
+    factors = [sp.Poly(factor, c).all_coeffs() for factor in parts]
+    middles = dict[sp.Expr, sp.Expr]()  # c = middle ± √spread
+    for a, *rest in (f for f in factors if len(f) > 1):
+        if len(rest) > 2:
+            return None
+        middle = sp.simplify(-rest[0] / (len(rest) * a))
+        spread = sp.simplify(middle**2 - rest[1] / a) if len(rest) == 2 else sp.S.Zero
         if spread.is_negative:
             raise UnsupportedTermError(
                 f"the equations of {', '.join(str(u.func) for u in fluxes)} have no real wave speeds: they are not "
                 f"hyperbolic, and no step is stable"
             )
-        return sp.Abs(middle) + sp.sqrt(sp.Max(spread, 0))
-    return None
+        middles[middle] = sp.Max(middles.get(middle, 0), spread)
+    speeds = [sp.Abs(middle) + sp.sqrt(sp.Max(spread, 0)) for middle, spread in middles.items()]
+    return sp.Max(*speeds).xreplace(back)
 
 
 @dataclass(frozen=True)

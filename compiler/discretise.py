@@ -45,11 +45,13 @@ from .errors import (
 )
 from .fields import Data, Unknown
 from .graph import Builder, Value
-from .grid import Axis, Grid, Location, Parity, Walls, axes_of
+from .grid import Axis, Grid, Location, Parity, Walls, axes_of, symmetry
 from .notation import show_operator
 from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, explicit_symbols
 from .stencil import ACCURACIES, Stencil
 from .tensors import Smoothed, TensorEntry
+
+Fields = ops.Fields
 
 TAU = sp.Symbol("tau", positive=True)
 """The step size, in schemes and in fluxes that depend on it."""
@@ -74,23 +76,30 @@ class FiniteDifference:
                 f"the conservation law with the flux {problem.laws[0].flux} needs a numerical flux; use "
                 f"FiniteVolume('rusanov')"
             )
-        axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
-        fluxes = tuple(self._flux(term, axes) for term in problem.fluxes)
-        _check_corners(axes, fluxes)
-        _check_open(axes, fluxes, self.order)
+        names = tuple(map(str, problem.coordinates))
+        axes = axes_of(names, problem.boundary, grid)
+        fields = tuple(axes_of(names, sides, grid) for sides in problem.boundaries)
+        every = fields or (axes,) * len(problem.unknowns)
+        fluxes = tuple(self._flux(term, every) for term in problem.fluxes)
+        _check_planes(problem, fields)
+        for i, one in enumerate(fields or (axes,)):
+            reading = [f for f in fluxes if not fields or i in f.term.fields]
+            _check_corners(one, reading)
+            _check_open(one, reading, self.order)
         transports = tuple(self._transport(a, speed, axes) for a, speed in problem.transport)
-        mixed = tuple(self._mixed(term, axes) for term in problem.mixed)
-        if problem.features and any(axis.open for axis in axes):
+        mixed = tuple(self._mixed(term, every) for term in problem.mixed)
+        if problem.features and any(axis.open for one in every for axis in one):
             raise BoundaryError("smooth(…) beside Neumann and Robin conditions is not supported yet; use NoFlux()")
         method = f"finite differences of order {self.order}"
-        return SemiDiscrete(problem, grid, axes, fluxes, transports, method, mixed=mixed)
+        return SemiDiscrete(problem, grid, axes, fluxes, transports, method, mixed=mixed, fields=fields)
 
-    def _mixed(self, term: MixedTerm, axes: tuple[Axis, ...]) -> DiscreteMixed:
+    def _mixed(self, term: MixedTerm, fields: Fields) -> DiscreteMixed:
         if self.order > 2:
             raise DiscretisationError(
                 f"diffusion tensors, mixed derivatives and cross-diffusion have order 2, not {self.order}; use "
                 f"FiniteDifference(order=2)"
             )
+        axes = fields[term.component] + fields[term.of]
         if any(axis.open for axis in axes):
             raise BoundaryError(
                 "diffusion tensors, mixed derivatives and cross-diffusion beside Neumann and Robin conditions are not "
@@ -101,7 +110,8 @@ class FiniteDifference:
                 f"diffusion tensors, mixed derivatives and cross-diffusion between walls of the values "
                 f"{', '.join(f'{v:g}' for v in sorted(held))} are not supported yet; give all one value"
             )
-        E, K = (Stencil.build({orders: sp.S.One}, axes) for orders in (term.outer, term.inner))
+        ends = ((term.outer, term.component), (term.inner, term.of))
+        E, K = (Stencil.build({orders: sp.S.One}, fields[i]) for orders, i in ends)
         return DiscreteMixed(term, E, K)
 
     def _transport(self, a: int, speed: sp.Expr, axes: tuple[Axis, ...]) -> Transport:
@@ -110,9 +120,10 @@ class FiniteDifference:
         along = tuple(int(i == a) for i in range(len(axes)))
         return Transport(a, speed, Stencil.build({along: sp.S.One}, axes, self.order, target=(0,) * len(axes)))
 
-    def _flux(self, term: FluxTerm, axes: tuple[Axis, ...]) -> DiscreteFlux:
+    def _flux(self, term: FluxTerm, fields: Fields) -> DiscreteFlux:
         if term.local:
-            return DiscreteFlux(term, ((Stencil.build(dict(term.slots[0][1]), axes, self.order),),), local=True)
+            K = Stencil.build(dict(term.slots[0][1]), fields[term.component], self.order)
+            return DiscreteFlux(term, ((K,),), local=True)
         if term.diffusivity is None:
             raise UnsupportedTermError(f"the flux {term.flux} is not g·s with a diffusivity g that is finite at s = 0")
         for s, _ in term.slots:
@@ -121,7 +132,8 @@ class FiniteDifference:
                     f"the diffusivity {term.diffusivity} is not even in {s}; only squares of derivatives can be "
                     f"averaged to the nodes, as in norm2(grad(u))"
                 )
-        return DiscreteFlux(term, tuple(self._nodal(operator, axes) for _, operator in term.slots), local=False)
+        slots = zip(term.slots, term.fields, strict=True)
+        return DiscreteFlux(term, tuple(self._nodal(operator, fields[i]) for (_, operator), i in slots), local=False)
 
     def _nodal(self, operator: Operator, axes: tuple[Axis, ...]) -> tuple[Stencil, ...]:
         short = Stencil.build(dict(operator), axes, self.order)
@@ -226,12 +238,13 @@ class FiniteVolume:
         rest = FiniteDifference(2).discretise(replace(problem, transport=(), laws=()), grid)
         for axis in (rest.axes[a] for a in fluxes):
             kinds = {(side.plane, side.parity) for side in axis.sides or ()}
-            if kinds and len(problem.unknowns) > 1:
-                raise BoundaryError(
-                    f"conservation laws of several fields along {axis.name} need a periodic axis, for at a wall every "
-                    f"field has a condition of its own; set {axis.name}: Periodic()"
-                )
-            if kinds - {("face", 1), ("node", -1)}:
+            if len(problem.unknowns) > 1:
+                if rest.open:
+                    raise BoundaryError(
+                        "conservation laws of several fields have walls NoFlux() or Dirichlet(value) and no Neumann or "
+                        "Robin conditions"
+                    )
+            elif kinds - {("face", 1), ("node", -1)}:
                 raise BoundaryError(
                     f"a conservation law along {axis.name} has walls NoFlux(), or Dirichlet(value) on a grid with "
                     f"centering='vertex', or is periodic"
@@ -242,11 +255,14 @@ class FiniteVolume:
             speed = wave_speed({fields[i]: parts.get(i, sp.S.Zero) for i in read})
             if speed is None:
                 names = ", ".join(str(fields[i].func) for i in read)
-                raise UnsupportedTermError(f"the conservation laws of {names}: waves of at most two fields are known")
+                raise UnsupportedTermError(
+                    f"the conservation laws of {names}: their wave speeds are roots of a polynomial of more than "
+                    "second degree, and the flux of Rusanov needs them"
+                )
             for i, F in sorted(parts.items()):
                 name = f"{fields[i].func}_" * (len(fields) > 1) + rest.axes[a].name
-                law = Law(a, F, i)
-                laws.append(DiscreteLaw(law, speed, fields[i], self.reconstruction, rest.axes, f"F_{name}"))
+                law, axes = Law(a, F, i), rest.fields[i] if rest.fields else rest.axes
+                laws.append(DiscreteLaw(law, speed, fields[i], self.reconstruction, axes, f"F_{name}"))
         kind = "" if self.reconstruction == "constant" else f" and {self.reconstruction} reconstruction"
         return replace(rest, problem=problem, laws=tuple(laws), method=f"finite volumes with the rusanov flux{kind}")
 
@@ -305,6 +321,23 @@ class DiscreteMixed:
         return self.inner.target if self.inner.target == self.outer.target else (0,) * len(self.inner.target)
 
 
+def _check_planes(problem: Problem, fields: Fields) -> None:
+    """The conditions of all fields at one end of an axis have to lie on one plane."""
+    for a, x in enumerate(problem.coordinates):
+        for end in (0, 1):
+            sides = [axes[a].sides for axes in fields]
+            if len({side[end].plane for side in sides if side is not None}) > 1:
+                shown = ", ".join(
+                    f"{u.func}: {sides[a][end].text}"
+                    for u, sides in zip(problem.unknowns, problem.boundaries, strict=True)
+                )
+                raise BoundaryError(
+                    f"at one end of {x} ({shown}) the conditions lie on different planes: that of Dirichlet goes "
+                    f"through nodes, those of the others along faces; use Grid(centering='cell'), where all lie on "
+                    f"the faces"
+                )
+
+
 def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
     """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
     clash = next(
@@ -361,6 +394,11 @@ def _lagged(
         Phi = term.flux.xreplace({own: s0})
         e = Phi + sp.diff(Phi, s0) * (own - s0)
     return e, names, {own: value, s0: known}
+
+
+def _mean(source: Location, target: Location, axes: tuple[Axis, ...]) -> Stencil:
+    """M: the mean of the neighbours along each axis in which the two differ."""
+    return Stencil.build({(0,) * len(target): sp.S.One}, axes, 2, source=source, target=target)
 
 
 class RightHandSide:
@@ -426,7 +464,8 @@ class RightHandSide:
         op = self.builder.graph.nodes[u.name]["op"]
         if isinstance(op, ops.Ghost) or (isinstance(op, ops.Input) and op.role in ("state", "data")):
             return u
-        return self.builder.value(ops.Ghost(self.system.parity, self.system.walls), u.name, hint="{0}_ring")
+        op = ops.Ghost(self.system.parity, self.system.walls, self.system.fields)
+        return self.builder.value(op, u.name, hint="{0}_ring")
 
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
@@ -462,7 +501,7 @@ class RightHandSide:
         for law in (law for law in self.laws if law.law.component == i):
             read = explicit_symbols(sp.Tuple(law.law.flux, law.speed)) & set(system.problem.coordinates)
             places = {x: system.position(builder, x, law.faces) for x in sorted(read, key=str)}
-            terms.append(law.rate(builder, names, places, system.parity))
+            terms.append(law.rate(builder, names, places, system.of(i)[0]))
         reaction = system.problem.reactions[i] / self.parts
         of = f"_{system.problem.unknowns[i].func}" * (system.width > 1)
         if reaction != 0:
@@ -482,6 +521,8 @@ class SemiDiscrete:
     method: str
     laws: tuple[DiscreteLaw, ...] = ()
     mixed: tuple[DiscreteMixed, ...] = ()
+    fields: Fields = ()
+    """The axes of every field, where their boundary conditions differ; `axes` are those of the first one then."""
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
     _graphs: dict[tuple[int | None, bool], nx.DiGraph] = field(
         init=False, default_factory=dict, compare=False, repr=False
@@ -513,7 +554,7 @@ class SemiDiscrete:
         """Why the Jacobian of f is not symmetric; empty if it is."""
         if self.transports or self.laws:
             return "transport is skew"
-        if any(a.open for a in self.axes) and not all(flux.local or flux.term.linear for flux in self.fluxes):
+        if self.open and not all(flux.local or flux.term.linear for flux in self.fluxes):
             return "beside Neumann and Robin conditions a diffusivity that couples directions is no gradient"
         for (u, r), (v, q) in itertools.combinations(
             zip(self.problem.unknowns, self.problem.reactions, strict=True), 2
@@ -553,20 +594,28 @@ class SemiDiscrete:
         return ""
 
     @property
+    def ends(self) -> tuple[Axis, ...]:
+        """All axes, of every field where they differ."""
+        return tuple(itertools.chain(*self.fields)) or self.axes
+
+    def of(self, i: int) -> tuple[Parity, Walls]:
+        """The parity of a field, and its values on the boundary."""
+        return symmetry(self.fields[i] if self.fields else self.axes)
+
+    @property
     def parity(self) -> Parity:
-        """Parity of the unknown."""
-        return tuple(axis.parity for axis in self.axes)
+        """Parity of the unknown, or of the first field."""
+        return self.of(0)[0]
 
     @property
     def walls(self) -> Walls:
-        """The values of the unknown on the boundary."""
-        found = tuple(axis.values for axis in self.axes)
-        return found if any(any(v) for v in found) else ()
+        """The values of the unknown on the boundary, or of the first field that has some."""
+        return next((walls for i in range(len(self.fields) or 1) if (walls := self.of(i)[1])), ())
 
     @property
     def fixed(self) -> tuple[float, ...]:
         """The different values of the unknown on its walls, in order."""
-        return tuple(sorted(frozenset().union(*(axis.fixed for axis in self.axes))))
+        return tuple(sorted(frozenset().union(*(axis.fixed for axis in self.ends))))
 
     @property
     def level(self) -> float | None:
@@ -578,18 +627,24 @@ class SemiDiscrete:
     @property
     def fed(self) -> bool:
         """Does a Neumann condition let something in?"""
-        return any(axis.fed for axis in self.axes)
+        return any(axis.fed for axis in self.ends)
+
+    @property
+    def open(self) -> bool:
+        """Is there a Neumann or a Robin condition?"""
+        return any(axis.open for axis in self.ends)
 
     @property
     def homogeneous(self) -> SemiDiscrete:
         """The same system between walls of value 0, as directions and corrections see it."""
         if not self.walls:
             return self
+        assert not self.fields
         return replace(self, axes=tuple(axis.homogeneous for axis in self.axes))
 
     def state(self, builder: Builder, name: str | None = None) -> Value:
         name = name or self.problem.state
-        return builder.value(ops.Input(name, "state", self.parity, self.walls), hint=name)
+        return builder.value(ops.Input(name, "state", self.parity, self.walls, self.fields), hint=name)
 
     def component(self, builder: Builder, u: Value, i: int) -> Value:
         """The i-th field of a state: itself where there is but one."""
@@ -646,12 +701,12 @@ class SemiDiscrete:
             g = self._pointwise(builder, expression, names, nodal, "g")
             fluxes = []
             for i, (K, s_value) in enumerate(zip(flux.own, values, strict=True)):
-                mean = self._average(builder, g, K.target, back=True)
+                mean = self._average(builder, g, K.target, K.axes, back=True)
                 product = ops.Flux(sp.Symbol("g") * sp.Symbol("s"), (sp.Symbol("g"), sp.Symbol("s")), "g·s")
                 fluxes.append(builder.add(product, mean, s_value, hint=f"flux_{field}{self._subscript(operator, i)}"))
         return [
             builder.value(
-                ops.AdjointStencil(part, f"K_{self._subscript(operator, i)}", self.parity),
+                ops.AdjointStencil(part, f"K_{self._subscript(operator, i)}", self.of(term.component)[0]),
                 v,
                 hint=f"div_{field}{self._subscript(operator, i)}",
             )
@@ -687,15 +742,16 @@ class SemiDiscrete:
         scale, c = m.term.coefficient.as_independent(*self.problem.coordinates, Unknown, Data, as_Add=False)
         s = self._met(builder, m, m.term.of, m.term.inner, m.inner, u)
         if c != 1:
-            g = self._average(builder, self._pointwise(builder, c, names, {}, "g"), m.meeting, back=True)
+            g = self._pointwise(builder, c, names, {}, "g")
+            g = self._average(builder, g, m.meeting, m.inner.axes, back=True)
             product = ops.Flux(sp.Symbol("g") * sp.Symbol("s"), sp.symbols("g s"), "g·s")
             s = builder.add(product, g, s, hint=f"flux_{E}")
         if m.meeting != m.outer.target:
-            M = self._mean(m.outer.target, m.meeting)
+            M = _mean(m.outer.target, m.meeting, m.outer.axes)
             along = "".join(a.name for a, j in zip(self.axes, m.outer.target, strict=True) if j)
-            parity = m.outer.parity(self.parity)
+            parity = m.outer.parity(self.of(m.term.component)[0])
             s = builder.add(ops.AdjointStencil(M, f"M_{along}", parity), s, hint="{0}_" + along)
-        op = ops.AdjointStencil(m.outer, f"K_{E}", self.parity)
+        op = ops.AdjointStencil(m.outer, f"K_{E}", self.of(m.term.component)[0])
         v: Value = builder.value(op, s, hint=f"div_{E}") * scale
         return v
 
@@ -703,8 +759,8 @@ class SemiDiscrete:
         """K u_i where it meets the other derivative of a coupling."""
         D = self._subscript(((orders, sp.S.One),))
         v = self.component(builder, u, i)
-        s = builder.add(ops.Stencil(K, f"K_{D}", self.parity, self.walls), v.name, hint="{0}_" + D)
-        return self._average(builder, s, m.meeting, back=False)
+        s = builder.add(ops.Stencil(K, f"K_{D}", *self.of(i)), v.name, hint="{0}_" + D)
+        return self._average(builder, s, m.meeting, K.axes, back=False)
 
     def coupling(self, builder: Builder, m: DiscreteMixed, u: Value, names: dict[sp.Expr, str]) -> tuple[sp.Expr, str]:
         """c (E u_i)(K u_k), the energy density of a coupling and its mirror image, with the constant factor of c."""
@@ -713,7 +769,8 @@ class SemiDiscrete:
         ends = [(term.component, term.outer, m.outer), (term.of, term.inner, m.inner)]
         values = [self._met(builder, m, *end, u) for end in ends]
         if c != 1:
-            values.append(self._average(builder, self._pointwise(builder, c, names, {}, "g"), m.meeting, back=True))
+            g = self._pointwise(builder, c, names, {}, "g")
+            values.append(self._average(builder, g, m.meeting, m.inner.axes, back=True))
         slots = slots[: len(values)]
         return scale, builder.add(ops.Flux(sp.Mul(*slots), slots, "e"), *values, hint="coupling")
 
@@ -729,7 +786,7 @@ class SemiDiscrete:
             place, D = builder.graph.nodes[v]["place"], self._subscript(((orders, sp.S.One),))
             K = Stencil.build({orders: sp.S.One}, self.axes)
             v = builder.add(ops.Stencil(K, f"K_{D}", place.parity, place.walls), v, hint="{0}_" + D)
-            return self._average(builder, v, (0,) * len(self.axes), back=False)
+            return self._average(builder, v, (0,) * len(self.axes), self.axes, back=False)
         if isinstance(e, Smoothed):
             v = stem = self.smoothed(builder, e.args[0], names)
             for a, axis in enumerate(self.axes):
@@ -769,7 +826,7 @@ class SemiDiscrete:
             v = self.component(builder, u, flux.term.fields[i])
             names = [self._subscript(operator, j) for j in range(len(flux.stencils[i]))]
             found[s] = [
-                builder.add(ops.Stencil(K, f"K_{name}", self.parity, self.walls), v.name, hint="{0}_" + name)
+                builder.add(ops.Stencil(K, f"K_{name}", *self.of(flux.term.fields[i])), v.name, hint="{0}_" + name)
                 for K, name in zip(flux.stencils[i], names, strict=True)
             ]
         return found
@@ -799,7 +856,7 @@ class SemiDiscrete:
         s, found = sp.Symbol("s"), []
         for K, v in zip(stencils, values, strict=True):
             squared = builder.add(ops.Flux(s**2, (s,), "s²"), v, hint="{0}2")
-            found.append(self._average(builder, squared, (0,) * len(K.target), back=False))
+            found.append(self._average(builder, squared, (0,) * len(K.target), K.axes, back=False))
         return found[0] if len(found) == 1 else builder.add(ops.Combination((sp.S.One,) * len(found)), *found, hint="q")
 
     @staticmethod
@@ -816,22 +873,20 @@ class SemiDiscrete:
                 return merged, {q: total}
         return e, nodal
 
-    def _average(self, builder: Builder, v: str, target: Location, back: bool) -> str:
-        """M (faces → nodes) or Mᵀ (nodes → faces): the mean of the neighbours along each axis that differs."""
+    @staticmethod
+    def _average(builder: Builder, v: str, target: Location, axes: tuple[Axis, ...], back: bool) -> str:
+        """M (faces → nodes) or Mᵀ (nodes → faces): the mean of the neighbours along each axis that differs, between the
+        ends of the `axes` of a field."""
         source = builder.graph.nodes[v]["place"].location
         if source == target:
             return v
-        M = self._mean(source, target)
+        M = _mean(source, target, axes)
         place = builder.graph.nodes[v]["place"]
-        signed = any(p < 0 for ends in place.parity for p in ends) and not any(axis.open for axis in self.axes)
-        even = place.parity if signed else tuple((1, 1) for _ in self.axes)
-        which = "".join(a.name for a, i, j in zip(self.axes, source, target, strict=True) if i != j)
+        signed = any(p < 0 for ends in place.parity for p in ends) and not any(axis.open for axis in axes)
+        even = place.parity if signed else tuple((1, 1) for _ in axes)
+        which = "".join(a.name for a, i, j in zip(axes, source, target, strict=True) if i != j)
         hint = "{0}_" + which if back else "{0}_mean"
         return builder.add(ops.Stencil(M, f"M_{which}ᵀ" if back else f"M_{which}", even), v, hint=hint)
-
-    def _mean(self, source: Location, target: Location) -> Stencil:
-        """M: the mean of the neighbours along each axis in which the two differ."""
-        return Stencil.build({(0,) * len(target): sp.S.One}, self.axes, 2, source=source, target=target)
 
     def _pointwise(
         self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str

@@ -7,6 +7,7 @@ the ghost ring and, for an implicit scheme, the recurrence of its solver.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from .bounds import channelled, labels, norm_symbol, own_stencils, shown_law
 from .discretise import TAU, DiscreteMixed, SemiDiscrete
 from .errors import DeclarationError, SchemeError
 from .fields import Parameter
-from .grid import Axis, Parity, Walls
+from .grid import Axis, Parity, Walls, symmetry
 from .implicit import Plan
 from .layout import Layout, continuation, plan, slices
 from .ops import AdjointFilterBank, FilterBank, Ghost, Input
@@ -827,27 +828,45 @@ class _Emitter:
                 continue
             role, v = first.role, self.step.names[name]
             rings = self.layout.rings[name]
-            parity, walls = first.parity, first.walls
-            lines = self._eager_ring(v, rings, role) + ring_lines(v, self.axes, rings, parity, role, walls)
+            lines = self._eager_ring(v, rings, role) + self._ring(v, first, rings, role)
             doc = (
                 f"The ghost ring: {notation.show_boundary(self.problem)}."
                 if role == "state"
                 else f"The ghost ring of {v}."
             )
             methods.append({"name": "extend" if role == "state" else f"extend_{v}", "v": v, "doc": doc, "lines": lines})
-        ghosts = [op for _, op in self.network.step.nodes(data="op") if isinstance(op, Ghost)]
-        if self.network.system.walls and not all(op.walls for op in ghosts):
-            lines = ring_lines("w", self.axes, self.layout.ring, self.network.system.parity, "state")
+        other = [
+            op
+            for _, op in self.network.step.nodes(data="op")
+            if isinstance(op, Ghost) and (op.walls, op.fields) != self.step.walls
+        ]
+        if other:
+            lines = self._ring("w", other[0], self.layout.ring, "state")
             doc = "The ghost ring of a direction, which vanishes on the walls."
             methods.append({"name": DIRECTION, "v": "w", "doc": doc, "lines": lines})
         if self.system.banks:
             methods.append(emit_bank.fold(self.axes, self.system.banks[0].radius))
         return sorted(methods, key=lambda m: str(m["name"]))
 
+    def _ring(self, v: str, op: Input | Ghost, widths: Sequence[int], role: str) -> list[str]:
+        """Statements that continue `v` beyond the boundary: all of it, or every field in its own way."""
+        if not op.fields:
+            return ring_lines(v, self.axes, widths, op.parity, role, op.walls)
+        lines, names, start = list[str](), list[str](), 0
+        for axes, alike in itertools.groupby(op.fields):
+            stop = start + len(list(alike))
+            name = "_".join(str(u.func) for u in self.problem.unknowns[start:stop])
+            name += "_" * (name in _RESERVED or name == v)
+            parity, walls = symmetry(axes)
+            lines.append(f"{name} = {v}[:, {start}:{stop}]")
+            lines += ring_lines(name, axes, widths, parity, role, walls)
+            names, start = [*names, name], stop
+        return [*lines, f"{v} = torch.cat({tuple_code(names)}, 1)"]
+
     def _eager_ring(self, v: str, widths: tuple[int, ...], role: str) -> list[str]:
         """A ring of one node without flux is replication: one pass in eager mode, where concatenation takes one per
         axis. Compiled it is the other way round, for concatenation fuses with the step and clamped indices do not."""
-        reflecting = all(
+        reflecting = not self.system.fields and all(
             axis.sides is not None and all(side.plane == "face" and side.parity == 1 for side in axis.sides)
             for axis in self.axes
         )

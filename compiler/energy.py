@@ -31,7 +31,7 @@ _q = sp.Symbol("q", nonnegative=True)
 
 def why_no_energy(system: SemiDiscrete) -> str:
     """Why f is no gradient; empty where it is one."""
-    if any(axis.open for axis in system.axes):
+    if system.open:
         return "no energy is known beside Neumann and Robin conditions"
     if system.asymmetry:
         return f"f is not the gradient of an energy: {system.asymmetry}"
@@ -71,7 +71,7 @@ def energy_graph(system: SemiDiscrete) -> nx.DiGraph | None:
             a = system._pointwise(builder, term.diffusivity, names, {}, "g")
             square = ops.Flux(_q * _s**2 / 2, (_q, _s), "e")
             for K, s in zip(flux.own, values[own], strict=True):
-                mean = system._average(builder, a, K.target, back=True)
+                mean = system._average(builder, a, K.target, K.axes, back=True)
                 total.append((term.kappa, builder.add(square, mean, s, hint="energy")))
             continue
         read = zip(term.fields, (str(o) for _, o in term.slots), strict=True)

@@ -80,6 +80,11 @@ class FilterBank:
             raise DiscretisationError("FilterBank(joint=True, own_fluxes=True): a joint diffusivity is one for all")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
+        if problem.boundaries:
+            raise BoundaryError(
+                "FilterBank: boundary conditions that differ between fields are those of differences; give all fields "
+                "NoFlux() or Periodic(), or use FiniteDifference"
+            )
         for x, pair in zip(problem.coordinates, problem.boundary, strict=True):
             other = next((b for b in pair if not isinstance(b, (NoFlux, Periodic))), None)
             if other is not None:

@@ -28,6 +28,7 @@ from .ops import (
     Ghost,
     Input,
     Op,
+    Place,
     Solve,
     Stack,
     Stencil,
@@ -72,6 +73,12 @@ class Value:
     def __init__(self, builder: Builder, name: str) -> None:
         self.builder, self.name = builder, name
 
+    @property
+    def place(self) -> Place:
+        """Where it lies, and how it continues."""
+        place: Place = self.builder.graph.nodes[self.name]["place"]
+        return place
+
     def _combine(self, coefficients: tuple[Any, ...], *others: Value, hint: str = "v") -> Value:
         op = Combination(tuple(sp.sympify(c) for c in coefficients))
         return self.builder.value(op, self.name, *(o.name for o in others), hint=hint)
@@ -104,7 +111,7 @@ class Value:
 
     def solve_for(self, residual: Callable[[Value], Value], solver: Solver) -> Value:
         """A solve op that starts at this value; its body are the nodes that depend on its unknown."""
-        builder, place = self.builder, self.builder.graph.nodes[self.name]["place"]
+        builder, place = self.builder, self.place
         count = sum(isinstance(op, Solve) for _, op in builder.graph.nodes(data="op"))
         v = builder.value(Input(f"v{count}", "unknown", place.parity), hint="v")
         R = residual(v)
@@ -134,7 +141,8 @@ def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> 
         if not moving:
             continue
         if isinstance(op, (Stencil, Ghost)):  # directions vanish on the walls
-            tangents[name] = builder.add(replace(op, walls=()), moving[0][1], hint=node["hint"])
+            still = op.homogeneous if isinstance(op, Ghost) else replace(op, walls=())
+            tangents[name] = builder.add(still, moving[0][1], hint=node["hint"])
         elif isinstance(op, (AdjointStencil, FilterBank, AdjointFilterBank, ChannelSum, Component)):
             tangents[name] = builder.add(op, moving[0][1], hint=node["hint"])
         elif isinstance(op, Stack):

@@ -393,6 +393,12 @@ class Grid:
 Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
 
 
+def symmetry(axes: tuple[Axis, ...]) -> tuple[Parity, Walls]:
+    """The parity of an unknown about the planes of these axes, and its values on them; no values where all are 0."""
+    walls = tuple(axis.values for axis in axes)
+    return tuple(axis.parity for axis in axes), walls if any(any(v) for v in walls) else ()
+
+
 def exact(number: Any) -> Fraction:
     """The decimal the user wrote, as a fraction.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from .errors import BoundaryError
 from .grid import OPEN, Axis
 from .ops import (
     AdjointFilterBank,
@@ -192,7 +193,12 @@ def _ghosts(
     side = axis.sides[0 if low else 1]
     name = "low" if low else "high"
     if abs(parity) == OPEN:
-        assert parity > 0 and width <= 1 and role == "state", "nothing is known beyond an open side"
+        assert parity > 0 and role == "state", "nothing is known beyond an open side"
+        if width > 1:  # a single field never needs it
+            raise BoundaryError(
+                f"beside a Neumann or Robin condition along {axis.name} one value beyond the wall is known, and other "
+                f"fields need {width} there: give all fields Neumann or Robin conditions, or none"
+            )
         r, s = axis.ghost(0 if low else 1)[0], value
         inner = v + edge(d, a, ":1" if low else "-1:")
         code = inner if r == 1 else f"{r!r} * {inner}"

@@ -10,7 +10,7 @@ from sympy.printing.str import StrPrinter
 
 from .fields import Data, Unknown
 from .grid import Spacing
-from .problem import FluxTerm, Operator, Problem
+from .problem import FluxTerm, Operator, Problem, Sides
 from .tensors import Smoothed, TensorEntry
 
 _GREEK = {
@@ -102,9 +102,16 @@ def show_equations(problem: Problem) -> list[str]:
 
 
 def show_boundary(problem: Problem) -> str:
-    """The boundary conditions, axis by axis."""
+    """The boundary conditions, axis by axis, of every field where they differ."""
+    if not problem.boundaries:
+        return _show_sides(problem, problem.boundary)
+    fields = zip(problem.unknowns, problem.boundaries, strict=True)
+    return ", ".join(f"{u.func} {_show_sides(problem, sides)}" for u, sides in fields)
+
+
+def _show_sides(problem: Problem, sides: Sides) -> str:
     texts = []
-    for x, (low, high) in zip(problem.coordinates, problem.boundary, strict=True):
+    for x, (low, high) in zip(problem.coordinates, sides, strict=True):
         names = [_boundary_name(b) for b in (low, high)]
         texts.append(f"{x}: {names[0]}" if names[0] == names[1] else f"{x}: {names[0]} / {names[1]}")
     same = {t.split(": ")[1] for t in texts}

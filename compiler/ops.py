@@ -29,7 +29,7 @@ import sympy as sp
 
 from . import stencil
 from .bank import Bank
-from .grid import OPEN, Axis, Location, Parity, Walls
+from .grid import OPEN, Axis, Location, Parity, Walls, symmetry
 from .solve import Solver
 
 
@@ -40,6 +40,8 @@ class Place:
     location: Location
     parity: Parity
     walls: Walls = ()
+    each: tuple[tuple[Parity, Walls], ...] = ()
+    """Of every field of a state, where they differ; the state itself has no parity then."""
 
     @property
     def symmetry(self) -> Parity:
@@ -57,6 +59,18 @@ class Context:
     axes: tuple[Axis, ...]
     shape: tuple[int, ...]
     scalars: Mapping[str, float]
+
+
+Fields = tuple[tuple[Axis, ...], ...]
+"""The axes of every field, with its own boundary conditions; empty where all fields have the same."""
+
+
+def _state(parity: Parity, walls: Walls, fields: Fields) -> Place:
+    """Where a state lies whose fields continue alike, or each in its own way."""
+    nodes = (0,) * len(parity)
+    if fields:
+        return Place(nodes, ((0, 0),) * len(parity), (), tuple(map(symmetry, fields)))
+    return Place(nodes, parity, walls)
 
 
 class Op:
@@ -88,10 +102,11 @@ class Input(Op):
     role: str
     parity: Parity
     walls: Walls = ()
+    fields: Fields = ()
     kind: ClassVar[str] = "input"
 
     def place(self, arguments: Sequence[Place]) -> Place:
-        return Place((0,) * len(self.parity), self.parity, self.walls)
+        return _state(self.parity, self.walls, self.fields)
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         raise AssertionError("inputs are given, not computed")
@@ -237,7 +252,8 @@ class Component(Op):
     kind: ClassVar[str] = "component"
 
     def place(self, arguments: Sequence[Place]) -> Place:
-        return arguments[0]
+        (v,) = arguments
+        return Place(v.location, *v.each[self.index]) if v.each else v
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         return arguments[0][:, self.index : self.index + 1]
@@ -287,8 +303,8 @@ class Flux(Op):
         return found
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
-        value: np.ndarray = evaluate(self.expression, dict(zip(self.slots, arguments, strict=True)), context.scalars)
-        return value
+        value = evaluate(self.expression, dict(zip(self.slots, arguments, strict=True)), context.scalars)
+        return value if np.ndim(value) else np.full_like(arguments[0], value)
 
     @property
     def scalars(self) -> frozenset[sp.Symbol]:
@@ -354,10 +370,16 @@ class Ghost(Op):
 
     parity: Parity
     walls: Walls = ()
+    fields: Fields = ()
     kind: ClassVar[str] = "ghost ring"
 
     def place(self, arguments: Sequence[Place]) -> Place:
-        return Place((0,) * len(self.parity), self.parity, self.walls)
+        return _state(self.parity, self.walls, self.fields)
+
+    @property
+    def homogeneous(self) -> Ghost:
+        """That of a direction, which vanishes on the walls."""
+        return Ghost(self.parity, (), tuple(tuple(a.homogeneous for a in axes) for axes in self.fields))
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         return arguments[0]

@@ -28,7 +28,7 @@ from .errors import BoundaryError, DeclarationError, ParseError, PdeloomError, s
 from .fields import Data, Parameter, Unknown
 from .grid import BOUNDARIES, Boundary
 from .nonlinearity import DIFFUSIVITIES, diffusivity
-from .problem import PDE
+from .problem import PDE, called
 from .tensors import (
     MU1,
     MU2,
@@ -83,7 +83,7 @@ def parse(
 
     `parameters` maps names to values or to {"value": …, "positive": true}, `tensors` names to the bounds of their
     eigenvalues (their entries are called T_xx, T_xy, …); `boundary` is a boundary condition,
-    its text ("no-flux", "periodic", "dirichlet(0)"), or a table {axis: text or pair}.
+    its text ("no-flux", "periodic", "dirichlet(0)"), a table {axis: text or pair}, or a table {field: one of these}.
 
     >>> pde = parse("dt(u) = laplacian(u)", coordinates=["x", "y"], fields=["u"], boundary="no-flux")
     >>> unparse(pde.equations[0])
@@ -118,7 +118,7 @@ def parse(
 
 
 def parse_boundary(given: Any, names: Mapping[str, Any]) -> Any:
-    """A boundary condition from text, or a table of them."""
+    """A boundary condition from text, or a table of them, per axis or per field."""
     if isinstance(given, Boundary):
         return given
     if isinstance(given, str):
@@ -467,6 +467,9 @@ def unparse(equation: sp.Eq) -> str:
 def unparse_boundary(pde: PDE) -> Any:
     """The boundary as the text or table that `parse` reads."""
 
-    if isinstance(pde.boundary, Boundary):
-        return pde.boundary.text
-    return {str(x): [i.text for i in b] if isinstance(b, (tuple, list)) else b.text for x, b in pde.boundary.items()}
+    def shown(given: Any) -> Any:
+        if isinstance(given, Mapping):
+            return {called(key): shown(b) for key, b in given.items()}
+        return [b.text for b in given] if isinstance(given, (tuple, list)) else given.text
+
+    return shown(pde.boundary)

@@ -42,7 +42,7 @@ def torch_code(e: sp.Expr, names: Mapping[sp.Symbol, str] | None = None, tensors
     >>> torch_code(sp.Max(sp.sqrt(2) * x, 0))
     'torch.clamp(1.4142135623730951 * x, min=0)'
     """
-    return _Printer(names or {}, tensors).code(e)
+    return Printer(names or {}, tensors).code(e)
 
 
 def literal(value: float) -> str:
@@ -50,12 +50,17 @@ def literal(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 
-class _Printer:
+class Printer:
+    """Prints expressions, each part once: later names and tensors have to be those of new symbols."""
+
     def __init__(self, names: Mapping[sp.Symbol, str], tensors: frozenset[str] | None) -> None:
         self.names, self.tensors = names, tensors
+        self.known = dict[sp.Expr, tuple[str, int]]()
 
     def code(self, e: sp.Expr, least: int = _SUM) -> str:
-        text, level = self._print(e)
+        if e not in self.known:
+            self.known[e] = self._print(e)
+        text, level = self.known[e]
         return f"({text})" if level < least else text
 
     def _is_tensor(self, e: sp.Expr) -> bool:
@@ -155,14 +160,14 @@ class _Printer:
         return f"(torch.sign({x}) + 1) / 2", _PRODUCT
 
 
-_RULES: Mapping[type, Callable[[_Printer, sp.Expr], tuple[str, int]]] = {
-    sp.Add: _Printer._add,
-    sp.Mul: _Printer._mul,
+_RULES: Mapping[type, Callable[[Printer, sp.Expr], tuple[str, int]]] = {
+    sp.Add: Printer._add,
+    sp.Mul: Printer._mul,
     sp.exp: lambda p, e: (f"torch.exp({p._argument(e.args[0])})", _ATOM),
-    sp.Pow: _Printer._pow,
-    sp.Max: _Printer._extreme,
-    sp.Min: _Printer._extreme,
-    sp.Heaviside: _Printer._heaviside,
+    sp.Pow: Printer._pow,
+    sp.Max: Printer._extreme,
+    sp.Min: Printer._extreme,
+    sp.Heaviside: Printer._heaviside,
 }
 
 

@@ -29,6 +29,9 @@ Order = tuple[int, ...]
 Operator = tuple[tuple[Order, sp.Expr], ...]
 """D as ((multi-index, coefficient), …)."""
 
+Sides = tuple[tuple[Boundary, Boundary], ...]
+"""The boundary conditions at the low and the high end of every axis."""
+
 Slot = tuple[int, Operator]
 """D of the field with this index."""
 
@@ -40,8 +43,9 @@ FIELDS = "fields"
 class PDE:
     """An equation (or a list of them) with its boundary conditions.
 
-    `boundary` is mandatory: one condition for all sides, or `{x: (low, high), y: both}`. `name` is what the
-    emitted network is called.
+    `boundary` is mandatory: one condition for all sides, or `{x: (low, high), y: both}`; in a system perhaps one of
+    these for every field, `{h: NoFlux(), m: {x: Dirichlet(0), y: NoFlux()}}`. `name` is what the emitted network is
+    called.
     """
 
     equations: tuple[sp.Eq, ...]
@@ -147,7 +151,8 @@ class Problem:
     """(axis, speed): −speed·∂u/∂axis."""
     reactions: tuple[sp.Expr, ...]
     """The pointwise terms of every equation."""
-    boundary: tuple[tuple[Boundary, Boundary], ...]
+    boundary: Sides
+    """Of all fields; of the first one where they differ."""
     parameters: tuple[Parameter, ...] = field(default=())
     data: tuple[Data, ...] = field(default=())
     laws: tuple[Law, ...] = ()
@@ -155,6 +160,8 @@ class Problem:
     mixed: tuple[MixedTerm, ...] = ()
     features: tuple[tuple[Feature, Smoothed], ...] = ()
     """What stands for the smoothed values in the terms."""
+    boundaries: tuple[Sides, ...] = ()
+    """Of every field, where they differ."""
 
     @property
     def dimension(self) -> int:
@@ -253,6 +260,7 @@ def canonical(pde: PDE) -> Problem:
             f"problems cannot have yet"
         )
     used = [*rights, *(f.flux for f in fluxes)]
+    boundaries = _boundary_per_field(pde.boundary, unknowns, coordinates)
     return Problem(
         pde=pde,
         unknowns=unknowns,
@@ -261,7 +269,8 @@ def canonical(pde: PDE) -> Problem:
         fluxes=fluxes,
         transport=transport,
         reactions=tuple(reactions),
-        boundary=_boundary_per_axis(pde.boundary, coordinates),
+        boundary=boundaries[0],
+        boundaries=boundaries if len(set(boundaries)) > 1 else (),
         parameters=_unique_parameters(used),
         laws=laws,
         mixed=mixed,
@@ -710,12 +719,44 @@ def _unique_parameters(expressions: Iterable[sp.Expr]) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def _boundary_per_axis(given: Any, coordinates: tuple[sp.Symbol, ...]) -> tuple[tuple[Boundary, Boundary], ...]:
+def _boundary_per_field(
+    given: Any, unknowns: Sequence[Unknown], coordinates: tuple[sp.Symbol, ...]
+) -> tuple[Sides, ...]:
+    """What a dict {field: …} gives to every field, or one boundary to all of them."""
+    names = [str(u.func) for u in unknowns]
+    named = {called(key): value for key, value in given.items()} if isinstance(given, Mapping) else {}
+    if not set(names) & set(named):
+        return (_boundary_per_axis(given, coordinates),) * len(names)
+    for name in named:
+        if name not in names:
+            raise BoundaryError(f"boundary for {name!r}, which is no field of this PDE; valid: {', '.join(names)}")
+    for name in names:
+        if name not in named:
+            raise BoundaryError(f"no boundary condition for the field {name}; add {name}: NoFlux() or what holds there")
+    found = []
+    for name in names:
+        try:
+            found.append(_boundary_per_axis(named[name], coordinates))
+        except BoundaryError as error:
+            raise BoundaryError(f"of the field {name}: {error}") from None
+    for x, *every in zip(coordinates, *found, strict=True):
+        kinds = {isinstance(low, Periodic) for low, _ in every}
+        if len(kinds) > 1:
+            raise BoundaryError(f"boundary of {x}: Periodic for some fields only; an axis is periodic for all or none")
+    return tuple(found)
+
+
+def called(key: Any) -> str:
+    """What a field or a coordinate is called."""
+    return str(key.func) if isinstance(key, Unknown) else str(key)
+
+
+def _boundary_per_axis(given: Any, coordinates: tuple[sp.Symbol, ...]) -> Sides:
     if isinstance(given, Boundary):
         given = dict.fromkeys(coordinates, given)
     if not isinstance(given, Mapping):
         raise BoundaryError(f"boundary={given!r}: give a boundary condition or a dict {{coordinate: condition}}")
-    named = {str(key): value for key, value in given.items()}
+    named = {called(key): value for key, value in given.items()}
     names = [str(x) for x in coordinates]
     for name in named:
         if name not in names:

@@ -60,7 +60,7 @@ class Reference:
             given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
             if given.shape != np.shape(u0):
                 raise DataError(f"velocity has shape {given.shape}, u {np.shape(u0)}; give it one value per node")
-            started = (closed(self.system.axes, given, odd=True, width=self.system.width),)
+            started = (closed(self.system.axes, given, odd=True, width=self.system.width),)  # it vanishes on the walls
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
@@ -93,7 +93,11 @@ class Reference:
         return _RightHandSide(self, Context(self.system.axes, shape, self.scalars), data, mask)
 
     def _closed(self, u: np.ndarray) -> np.ndarray:
-        return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width)
+        if not self.system.fields:
+            return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width)
+        channels = enumerate(np.split(u, u.shape[1], 1)) if u.ndim > 1 and u.shape[1] == self.system.width else ()
+        each = [closed(self.system.axes, one, odd=True, walls=self.system.of(i)[1]) for i, one in channels]
+        return np.concatenate(each, 1) if each else closed(self.system.axes, u, odd=True, width=self.system.width)
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         given = checked(self.system.problem, data, shape)

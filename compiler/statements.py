@@ -35,7 +35,7 @@ from .ops import (
     Stack,
     Stencil,
 )
-from .printing import literal, torch_code
+from .printing import Printer, literal, torch_code
 from .stencil import Orbit, fraction
 
 LINE = 88
@@ -76,7 +76,7 @@ class Body:
         self.graph, self.words = graph, words
         self.axes = graph.graph["axes"]
         states = (op for _, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "state")
-        self.walls = next((op.walls for op in states), ())
+        self.walls = next(((op.walls, op.fields) for op in states), ((), ()))
         self.layout: Layout = plan(graph, least)
         taken = {*words.scalars.values(), *words.reserved}
         given = {n for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "initial"}
@@ -229,7 +229,7 @@ class Body:
         d = len(self.axes)
         if isinstance(op, Ghost):
             inner = arguments[0][0] + slices(arguments[0][1], ((0, 0),) * d, (0,) * d)
-            method = "extend" if op.walls == self.walls else DIRECTION
+            method = "extend" if (op.walls, op.fields) == self.walls else DIRECTION
             return Statement(
                 f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.{method}({inner})",)
             )
@@ -265,7 +265,12 @@ class Body:
                     square = sp.Symbol(self._unique(f"{target}_square{number}"), nonnegative=True)
                     lines += assign(square.name, torch_code(s**2, {s: v}), width)
                     e, tensors = e.xreplace({s**2: square}), tensors | {square.name}
-            lines += assign_expression(target, e, names, tensors, width)
+            if e.is_number:  # a value at every node, all the same
+                lines += assign(target, f"torch.full_like({cut[0]}, {torch_code(e)})", width)
+            elif not e.free_symbols & set(op.slots):
+                lines += assign(target, f"torch.ones_like({cut[0]}) * ({torch_code(e, names, tensors)})", width)
+            else:
+                lines += assign_expression(target, e, names, tensors, width)
         else:
             lines = self._combination(target, op, arguments, extent, width)
         return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
@@ -291,11 +296,10 @@ class Body:
         h, start = literal(float(axis.spacing)), axis.coordinate(half)
         whole = f"{literal(start)} + {h} * {target}.double()" if start else f"{h} * {target}.double()"
         lines.append(f"{target} = ({whole}).to({v}.dtype)")
-        if d > 1:
-            sizes = [count(a, (extent[a][1] - extent[a][0]) // 2) for a in range(d)]
-            lines.append(
-                f"{target} = {target}[:{', None' * (d - 1 - op.axis)}].expand({', '.join(sizes)})".replace("[:]", "")
-            )
+        sizes = ["1", "1", *(count(a, (extent[a][1] - extent[a][0]) // 2) for a in range(d))]
+        lines.append(
+            f"{target} = {target}[:{', None' * (d - 1 - op.axis)}].expand({', '.join(sizes)})".replace("[:]", "")
+        )
         return lines
 
     def _integral(self, name: str, v: str, have: Extent, width: int) -> list[str]:
@@ -540,26 +544,23 @@ def assign_expression(
 ) -> list[str]:
     """`target = e`; long subexpressions become statements of their own."""
     lines: list[str] = []
-    names, count = dict(names), 0
-    while len(f"{target} = {torch_code(e, names, tensors)}") > width:
+    printer, count = Printer(names, tensors), 0
+    while len(f"{target} = {printer.code(e)}") > width:
         inner = [
             s
             for s in sp.preorder_traversal(e)
-            if s.args
-            and s != e
-            and s.free_symbols
-            and 12 < len(torch_code(s, names, tensors)) <= width - len(target) - 6
+            if s.args and s != e and 12 < len(printer.code(s)) <= width - len(target) - 6 and s.free_symbols
         ]
         if not inner:
             break
-        longest = max(inner, key=lambda s: len(torch_code(s, names, tensors)))
+        longest = max(inner, key=lambda s: len(printer.code(s)))
         count += 1
         symbol = sp.Symbol(f"{target}_{count}", real=True)
-        lines.append(f"{symbol} = {torch_code(longest, names, tensors)}")
+        lines.append(f"{symbol} = {printer.code(longest)}")
         if any(names.get(s, s.name) in tensors for s in longest.free_symbols):
-            tensors = tensors | {symbol.name}
+            printer.tensors = tensors = tensors | {symbol.name}
         e = e.xreplace({longest: symbol})
-    return [*lines, *assign(target, torch_code(e, names, tensors), width)]
+    return [*lines, *assign(target, printer.code(e), width)]
 
 
 def concatenate(target: str, pieces: list[tuple[str, str]], dim: int, width: int) -> list[str]:

@@ -162,7 +162,7 @@ class Search:
         """Two ramps that differ by the Jacobian's fastest growing direction."""
         if self.solves:
             return None
-        walls = any(side.parity < 0 for axis in self.system.axes for side in axis.sides or ())
+        walls = any(side.parity < 0 for axis in self.system.ends for side in axis.sides or ())
         shape = (self.shape[0], *(6 if walls else 2 for _ in self.shape[1:]))  # states that vary along one axis
         slopes = [0.0, *(c * at for at in self.bounds.steepest_at() for c in (1.0, 1.3))]
         n, h = shape[0], float(self.system.axes[0].spacing)

@@ -41,7 +41,7 @@ class PDETable(_Table):
     coordinates: list[str]
     fields: list[str] | dict[str, list[float] | None]
     equation: str | list[str]
-    boundary: str | dict[str, str | list[str]]
+    boundary: str | dict[str, str | list[str] | dict[str, str | list[str]]]
     data: list[str] | dict[str, list[float] | None] = []
     tensors: dict[str, list[float]] = {}
     name: str | None = None

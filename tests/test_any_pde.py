@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sympy import Eq
 
@@ -20,7 +20,10 @@ from pdeloom.compiler.parse import unparse
 x, y = loom.coordinates("x y")
 u, a = loom.field("u", x, y), loom.data("a", x, y, bounds=(0.1, 1))
 lam = loom.parameter("lam", 0.4, positive=True)
-SLOW = settings(deadline=None, max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
+SLOW = settings(
+    deadline=None, max_examples=15, derandomize=True, report_multiple_bugs=False,
+    phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
+)  # fmt: skip
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
@@ -57,6 +60,7 @@ boundaries = st.sampled_from(
     [
         "no-flux", "periodic", "dirichlet(0)", "dirichlet(0.5)", "neumann(0.1)",
         {"x": "periodic", "y": ["dirichlet(0)", "robin(1, 2, 0.3)"]}, {"x": ["dirichlet(1)", "no-flux"], "y": "no-flux"},
+        {"u": "no-flux", "v": {"x": "dirichlet(0.5)", "y": ["no-flux", "robin(1, 2, 0.3)"]}},
     ]
 )  # fmt: skip
 spaces = st.sampled_from(
@@ -84,7 +88,8 @@ def agrees(rights, boundary, space, scheme):
     pde = loom.parse([f"dt({f}) = {r}" for f, r in zip(FIELDS, rights, strict=True)], **options)
     assert loom.parse([unparse(e) for e in pde.equations], **options).equations == pde.equations
     trained = ["lam"] * ("lam" in str(rights))
-    net = loom.compile(pde, space=space, scheme=scheme(0.01), trainable=trained, unstable="allow")
+    grid = loom.Grid(centering="cell" if isinstance(boundary, dict) else "vertex")
+    net = loom.compile(pde, space=space, grid=grid, scheme=scheme(0.01), trainable=trained, unstable="allow")
     rng = np.random.default_rng(0)
     start = rng.uniform(0, 1, (1, 2, 11, 12))
     data = {"a": rng.uniform(0.1, 1, (1, 1, 11, 12))} if net.compiled.problem.data else {}
@@ -102,10 +107,14 @@ def agrees(rights, boundary, space, scheme):
         (("div((a)*grad(u)) + 0.1*d(d(v, x), y)", "laplacian(v) + tanh(u)"), "no-flux", loom.FiniteDifference()),
         (("-d(u*v, x) + 0.1*laplacian(u)", "-d(v**2, x)"), "periodic", loom.FiniteVolume("rusanov", "minmod")),
         (("laplacian(u)", "d(d(v, x)/(1 + d(v, x)**2), x) + u"), "neumann(0.1)", loom.FiniteDifference()),
+        (("1/(1 + sin(0.5)**2)", "laplacian(v)"), "periodic", loom.FiniteDifference()),
+        (("lam", "x"), "no-flux", loom.FiniteDifference()),
+        (("x", "y"), "periodic", loom.FiniteDifference()),
     ],
 )
-def test_systems_of_text_are_networks(rights, boundary, space):
-    agrees(rights, boundary, space, lambda tau: loom.ForwardEuler(2, tau=tau))
+@pytest.mark.parametrize("scheme", [loom.ForwardEuler, loom.CrankNicolson])
+def test_systems_of_text_are_networks(rights, boundary, space, scheme):
+    agrees(rights, boundary, space, lambda tau: scheme(2, tau=tau))
 
 
 @SLOW

@@ -99,6 +99,7 @@ STARTS: dict[str, Callable[[], Start]] = {
     "fitzhugh_nagumo": fitzhugh_nagumo,
     "wave": lambda: (bump(0.3, 0.6, 0.05)[None], {}),
     "burgers": lambda: ((bump(0.3, 0.3, 0.15) - 0.8 * bump(0.7, 0.6, 0.15))[None], {}),
+    "basin": lambda: (np.stack([1 + bump(0.3, 0.35, 0.08), *np.zeros((2, SIZE, SIZE))]), {}),
     "poisson": poisson,
     "inpainting": inpainting,
 }
@@ -121,7 +122,7 @@ def draw(name: str, before: Tensor, after: Tensor) -> None:
     """The first field, or a colour image of three."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     for panel, u, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
-        if len(u) == 3:
+        if name == "colour":
             panel.imshow(u.movedim(0, 2).clamp(0, 1).numpy())
         else:
             grey = name in ("perona_malik", "total_variation", "you_kaveh", "inpainting", "edges", "coherence")
