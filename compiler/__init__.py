@@ -33,7 +33,7 @@ from .emit import Network, Training, emit
 from .emit_cycle import embed_cycle, emit_cycle
 from .energy import energy_graph
 from .errors import DeclarationError, SchemeError, suggest
-from .fields import FluxWeight, Parameter
+from .fields import FluxWeight, Parameter, t
 from .graph import Builder, Value
 from .grid import Grid
 from .implicit import Plan, plan_solves
@@ -117,6 +117,7 @@ def compile_pde(
     jacobian = report.operator.jacobian
     stages = optimise(step_graph(system, scheme, secants=jacobian is None or jacobian[0] < 0))
     start = start_graph(system, scheme)
+    advance = _advance(problem, scheme, training) if problem.timed else None
     graph = stages[-1][1]
     plan = plan_solves(system, scheme, graph, report)
     name = _class_name(problem, system)
@@ -132,7 +133,9 @@ def compile_pde(
     energy = None if training.stencils else energy_graph(system)
     if energy is not None:
         energy = optimise(energy)[-1][1]
-    source = emit(Network(system, scheme, graph, start, energy, report, plan, cycles, training, name, version()))
+    source = emit(
+        Network(system, scheme, graph, start, energy, report, plan, cycles, training, name, version(), advance)
+    )
     return Compiled(name, problem, system, scheme, training, report, stages, source, plan)
 
 
@@ -162,6 +165,8 @@ def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> n
     builder = Builder(system.axes, secants)
     name = system.problem.state
     old = [system.state(builder, name + "_old" * i) for i in range(scheme.memory + 1)]
+    for i, u in enumerate(old):
+        u.time = t - i * TAU
     own = {n: sp.Symbol(n, positive=True) for n in scheme.own}
     f: Any = system.right_hand_side(builder)
     if scheme.anchored:
@@ -181,6 +186,25 @@ def start_graph(system: SemiDiscrete, scheme: Scheme) -> nx.DiGraph | None:
         velocity = (builder.value(Input("velocity", "initial", u.place.parity), hint="velocity"),)
     states = scheme.start(system.right_hand_side(builder), u, TAU, *velocity)
     return optimise(builder.finish(*(s.name for s in states)))[-1][1]
+
+
+def _advance(problem: Problem, scheme: Scheme, training: Training) -> sp.Expr:
+    """How far a layer goes in time."""
+    name = type(scheme).__name__
+    if scheme.cyclic and (scheme.memory or scheme.anchored):
+        raise SchemeError(
+            f"{name}: the layers of its cycles stand at times of their own, and the equation reads t; use a "
+            f"Runge–Kutta scheme, RKL, or FED without freeze"
+        )
+    if scheme.memory and training.tau and not training.shared:
+        raise SchemeError(
+            f"{name} with a trained tau in every step: its earlier states stand at multiples of one tau, and the "
+            f"equation reads t; train one, with shared=True"
+        )
+    found = scheme.advance(TAU, problem.time_order)
+    if found.has(t):
+        raise SchemeError(f"{name}.step does not go on in time by a multiple of tau: {found}; the equation reads t")
+    return found
 
 
 def _check_time_order(problem: Problem, scheme: Scheme) -> None:

@@ -24,7 +24,7 @@ from . import notation
 from .bank import Bank
 from .conservation import slope_of
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
-from .fields import Data, Parameter, Reading, Unknown
+from .fields import Data, Parameter, Reading, Unknown, t
 from .grid import exact
 from .nonlinearity import Range, defined, range_of, range_on, union
 from .ops import parity_of
@@ -335,7 +335,7 @@ class Bounds:
         if flux.local:
             own = term.slots[term.own][0]
             Phi, diffusivity, places = term.flux.xreplace({own: s}), term.diffusivity, list[Range]()
-            if explicit_symbols(Phi) & set(self.system.problem.coordinates):
+            if explicit_symbols(Phi) & self.system.problem.places:
                 place, Phi = Phi.as_independent(s, as_Add=False)
                 diffusivity = None if diffusivity is None else sp.cancel(diffusivity / place)
                 over = self._over_space(place)
@@ -357,7 +357,7 @@ class Bounds:
         named = {f: sp.Symbol(str(f.func), real=True) for f in features}
         read = [*(slot for slot, _ in term.slots), *named.values()]
         factors = sp.Mul.make_args(term.diffusivity)
-        of_space = [f for f in factors if explicit_symbols(f) & set(self.system.problem.coordinates)]
+        of_space = [f for f in factors if explicit_symbols(f) & self.system.problem.places]
         g, others, weights = radial(sp.Mul(*(f for f in factors if f not in of_space)).xreplace(named), read, s)
         if slopes and set(weights) - {1}:
             return (
@@ -385,13 +385,13 @@ class Bounds:
         return ranges, f"g = {shown_law(self.system, flux)}", ""
 
     def _over_space(self, e: sp.Expr) -> Range | None:
-        """The range of a function of one coordinate: over the grid, if its shape is declared, else over the line."""
+        """The range of a function of one coordinate: over the grid, if its shape is declared, else over the line; or of
+        a function of time, over all times."""
         e = e.xreplace(self.fixed)
         if len(e.free_symbols) != 1 or e.atoms(Data, Unknown):
             return None
         (x,) = e.free_symbols
-        a = self.system.problem.coordinates.index(x)
-        shape, axis = self.system.grid.shape, self.system.axes[a]
+        shape = None if x == t else self.system.grid.shape
 
         def on_the_line(part: sp.Expr) -> tuple[float, float]:
             found = range_of(part, x, frozenset(), even=parity_of(part, {x: -1}) == 1)
@@ -400,6 +400,8 @@ class Bounds:
         if shape is None:
             low, high = on_the_line(e) if defined(e, x, on_the_line) else (-math.inf, math.inf)
         else:
+            a = self.system.problem.coordinates.index(x)
+            axis = self.system.axes[a]
             after = 2 if axis.sides is None else axis.sides[1].depth  # the last face of a periodic axis included
             low, high = range_on(e, x, axis.origin, axis.coordinate(2 * (shape[a] - 1) + after))
         return Range(low, high) if math.isfinite(low) and math.isfinite(high) else None
@@ -509,8 +511,8 @@ class Bounds:
         if r.atoms(Unknown):
             return _unknown(f"the reaction {shown} reads another field")
         slope = sp.expand(sp.diff(r, s))
-        if explicit_symbols(slope) & set(self.system.problem.coordinates):
-            return _unknown(f"the slope of the reaction {shown} varies in space")
+        if explicit_symbols(slope) & self.system.problem.places:
+            return _unknown(f"the slope of the reaction {shown} varies in space or time")
         if s not in slope.free_symbols:
             return self._affine(-slope, sp.expand(r - slope * s) != 0, shown)
         if slope.atoms(Data) or slope.free_symbols & self.trainable:
@@ -579,8 +581,8 @@ class Bounds:
             (u,) = discrete.law.flux.atoms(Unknown)
             slope = slope_of(discrete.law.flux.xreplace({u: s, **self.fixed}), s)
             shown = f"F = {notation.show(discrete.law.flux)}"
-            if explicit_symbols(discrete.law.flux) & set(self.system.problem.coordinates):
-                return None, False, (), f"the wave speed of {shown} varies in space"
+            if explicit_symbols(discrete.law.flux) & self.system.problem.places:
+                return None, False, (), f"the wave speed of {shown} varies in space or time"
             if slope.atoms(Data) or slope.free_symbols & self.trainable:
                 what = "data" if slope.atoms(Data) else "trained parameters"
                 return None, False, (), f"the wave speed of {shown} depends on {what}"
@@ -623,11 +625,11 @@ class Bounds:
         """Has f no negative entry off its diagonal? Along each axis Σ κ ≥ |v|h/2; a viscosity may depend on τ."""
         if any(sum(map(abs, o)) != 2 for t in self.system.transports for o in t.stencil.taps()):
             return False
-        for t in self.system.transports:
-            h = sp.Rational(*self.system.axes[t.axis].spacing.as_integer_ratio())
-            along = [f for f in self.system.fluxes if [p.orders[t.axis] for p in f.own[0].products] == [1]]
+        for moved in self.system.transports:
+            h = sp.Rational(*self.system.axes[moved.axis].spacing.as_integer_ratio())
+            along = [f for f in self.system.fluxes if [p.orders[moved.axis] for p in f.own[0].products] == [1]]
             kappa = sp.Add(*(f.term.kappa for f in along)).xreplace(self.fixed)
-            margin = kappa - sp.Abs(t.speed.xreplace(self.fixed)) * h / 2
+            margin = kappa - sp.Abs(moved.speed.xreplace(self.fixed)) * h / 2
             margin = margin if tau is None else margin.xreplace({TAU: _rational(tau)})
             if margin.is_nonnegative is not True:
                 return False

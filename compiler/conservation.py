@@ -17,7 +17,7 @@ import sympy as sp
 
 from . import ops
 from .errors import UnsupportedTermError
-from .fields import Data, Unknown
+from .fields import Data, Unknown, t
 from .graph import Builder, Value
 from .grid import Axis, Location, Parity
 from .problem import Law
@@ -131,6 +131,7 @@ class DiscreteLaw:
         low, high = ({f: pair[i] for f, pair in ends} for i in (0, 1))
         fastest = sp.Max(self.speed.xreplace(low), self.speed.xreplace(high))
         F = (e.xreplace(low) + e.xreplace(high)) / 2 - fastest / 2 * (high[self.field] - low[self.field])
+        F = F.xreplace({t: builder.now})
         used = {s: n for s, n in slots.items() if s in F.free_symbols}
         flux = builder.add(ops.Flux(F, tuple(used), self.label), *used.values(), hint=self.label)
         K = Stencil.build({self.faces: sp.S.One}, self.axes)

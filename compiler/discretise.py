@@ -43,7 +43,7 @@ from .errors import (
     strict,
     suggest,
 )
-from .fields import Data, Unknown
+from .fields import Data, Unknown, t
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of, symmetry
 from .notation import show_operator
@@ -464,11 +464,12 @@ class RightHandSide:
         op = self.builder.graph.nodes[u.name]["op"]
         if isinstance(op, ops.Ghost) or (isinstance(op, ops.Input) and op.role in ("state", "data")):
             return u
-        op = ops.Ghost(self.system.parity, self.system.walls, self.system.fields)
-        return self.builder.value(op, u.name, hint="{0}_ring")
+        ring = ops.Ghost(self.system.parity, self.system.walls, self.system.fields)
+        return self.builder.named(self.builder.add(ring, u.name, hint="{0}_ring"), u.time)
 
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
+        builder.now = at.time
         names: dict[sp.Expr, str] = {**self.data, **system.components(builder, at)}
         names |= {feature: system.smoothed(builder, e, names) for feature, e in system.problem.features}
         whole = [flux for flux in self.fluxes if flux.whole]
@@ -478,7 +479,9 @@ class RightHandSide:
             filled = [r or 0 * system.component(builder, u, i) for i, r in enumerate(rates)]
             stack = ops.Stack()
             terms += filled if len(rates) == 1 else [builder.value(stack, *(r.name for r in filled), hint="rate")]
-        return self._added(terms, "rate")
+        found = self._added(terms, "rate")
+        rate = sp.Rational(1, self.parts) if system.problem.time_order == 1 else sp.S.Zero
+        return builder.named(found.name, rate)
 
     def _added(self, terms: list[Value], hint: str) -> Value:
         if len(terms) == 1:
@@ -541,13 +544,13 @@ class SemiDiscrete:
     @property
     def limits(self) -> tuple[int, ...]:
         """The largest sizes for which what is proved of coefficients that read coordinates holds; empty for all."""
-        return self.grid.shape or () if self.problem.explicit else ()
+        return self.grid.shape or () if self.problem.explicit - {t} else ()
 
     @property
     def linear(self) -> bool:
-        """Is f linear in u?"""
+        """Is f linear in u, and the same at all times?"""
         linear = all(f.term.linear for f in self.fluxes) and all(m.term.linear for m in self.mixed)
-        return self.problem.at_rest and not self.laws and linear
+        return self.problem.at_rest and not self.laws and linear and not self.problem.moving
 
     @property
     def asymmetry(self) -> str:
@@ -644,7 +647,7 @@ class SemiDiscrete:
 
     def state(self, builder: Builder, name: str | None = None) -> Value:
         name = name or self.problem.state
-        return builder.value(ops.Input(name, "state", self.parity, self.walls, self.fields), hint=name)
+        return builder.named(builder.add(ops.Input(name, "state", self.parity, self.walls, self.fields), hint=name), t)
 
     def component(self, builder: Builder, u: Value, i: int) -> Value:
         """The i-th field of a state: itself where there is but one."""
@@ -739,7 +742,7 @@ class SemiDiscrete:
         """Eᵀ c K u_k. Where E u and K u lie on different faces, they meet at the nodes, by means M and their
         transposes; on the same faces c comes to them, as a diffusivity does."""
         E = self._subscript(((m.term.outer, sp.S.One),))
-        scale, c = m.term.coefficient.as_independent(*self.problem.coordinates, Unknown, Data, as_Add=False)
+        scale, c = m.term.coefficient.as_independent(*self.problem.places, Unknown, Data, as_Add=False)
         s = self._met(builder, m, m.term.of, m.term.inner, m.inner, u)
         if c != 1:
             g = self._pointwise(builder, c, names, {}, "g")
@@ -765,7 +768,7 @@ class SemiDiscrete:
     def coupling(self, builder: Builder, m: DiscreteMixed, u: Value, names: dict[sp.Expr, str]) -> tuple[sp.Expr, str]:
         """c (E u_i)(K u_k), the energy density of a coupling and its mirror image, with the constant factor of c."""
         term, slots = m.term, sp.symbols("a b g", real=True)
-        scale, c = term.coefficient.as_independent(*self.problem.coordinates, Unknown, Data, as_Add=False)
+        scale, c = term.coefficient.as_independent(*self.problem.places, Unknown, Data, as_Add=False)
         ends = [(term.component, term.outer, m.outer), (term.of, term.inner, m.inner)]
         values = [self._met(builder, m, *end, u) for end in ends]
         if c != 1:
@@ -905,6 +908,7 @@ class SemiDiscrete:
         place = next((builder.graph.nodes[n]["place"].location for n in arguments.values()), (0,) * len(self.axes))
         for x in sorted(explicit_symbols(e) & set(self.problem.coordinates), key=str):
             arguments[x] = self.position(builder, x, place)
+        e = e.xreplace({t: builder.now})
         used = {s: n for s, n in arguments.items() if s in e.free_symbols}
         alien = ops.computable(e)
         if alien is not None:

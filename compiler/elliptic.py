@@ -493,8 +493,8 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
         )
     if problem.explicit:
         raise UnsupportedTermError(
-            f"an equation that reads the coordinate {min(map(str, problem.explicit))} under multigrid is not supported "
-            f"yet; pass what varies as loom.data(…)"
+            f"an equation that reads {min(map(str, problem.explicit))} itself under multigrid is not supported yet; "
+            f"pass what varies as loom.data(…)"
         )
     powers = [Spacing(str(x)) for x in problem.coordinates]
 

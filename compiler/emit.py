@@ -23,7 +23,7 @@ from .bank import Bank
 from .bounds import channelled, labels, norm_symbol, own_stencils, shown_law
 from .discretise import TAU, DiscreteMixed, SemiDiscrete
 from .errors import DeclarationError, SchemeError
-from .fields import Parameter
+from .fields import Parameter, t
 from .grid import Axis, Parity, Walls, symmetry
 from .implicit import Plan
 from .layout import Layout, continuation, plan, slices
@@ -70,6 +70,8 @@ class Network:
     training: Training
     name: str
     version: str
+    advance: sp.Expr | None = None
+    """How far a layer goes in time, if the equation reads it."""
 
 
 def emit(network: Network) -> str:
@@ -97,7 +99,9 @@ class _Emitter:
         bounded = self.report.claim.x is not None and not self.unlimited
         self.moving = self.training.tau or (self.rho_moves and bounded)
         """Is τ a function of weights?"""
-        self.scalars: dict[sp.Symbol, str] = {TAU: "tau"}
+        self.timed = network.advance is not None
+        self.reserved |= {"t"} if self.timed else set()
+        self.scalars: dict[sp.Symbol, str] = {TAU: "tau", t: "t"} if self.timed else {TAU: "tau"}
         data = {str(f.func) for f in self.problem.data}
         if taken := sorted(data & (self.reserved | {"u"})):  # they are keywords of forward
             raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
@@ -574,15 +578,17 @@ class _Emitter:
         arguments += ["velocity: Tensor | None = None"] if second else []
         arguments += ["*"] if second and self.problem.data else []
         arguments += [f"{self._data(f)}: Tensor" for f in self.problem.data]
+        arguments += ["t: Tensor | float = 0.0"] if self.timed else []
         arguments += ["history: bool = False"] if self._implicit else []
         n = self.scheme.layers
-        doc = f"u^0 to u^{n}." + (" With `history`, also the relative residuals." if self._implicit else "")
+        doc = f"u^0, at the time t, to u^{n}." if self.timed else f"u^0 to u^{n}."
+        doc += " With `history`, also the relative residuals." if self._implicit else ""
         returns = "Tensor | tuple[Tensor, list[Tensor]]" if self._implicit else "Tensor"
         return {"lines": [*signature("forward", arguments, returns), f'    """{doc}"""'], "body": self._march()}
 
     def _march(self) -> list[str]:
         data = [self._data(f) for f in self.problem.data]
-        passed = "".join(f", {name}" for name in data)
+        passed = "".join(f", {name}" for name in [*data, *["t"] * self.timed])
         d = self.problem.dimension
         ring = self.step.layout.ring
         interior = slices(tuple((-2 * w, 2 * w) for w in ring), ((0, 0),) * d, (0,) * d)
@@ -596,6 +602,14 @@ class _Emitter:
             ]
         lines += data_checks(self.problem, self.step.names)
         lines += [f"{name} = self.extend_{name}({name})" for name in data]
+        if self.timed:
+            ones = ", ".join(["-1", *["1"] * (d + 1)])
+            lines += [
+                "t = torch.as_tensor(t, dtype=u.dtype, device=u.device)",
+                "if t.dim() > 1 or t.numel() not in (1, len(u)):",
+                '    raise ValueError(f"t has shape {tuple(t.shape)}; give one time, or {len(u)}")',
+                f"t = t.reshape({ones})",
+            ]
         if self._implicit:
             lines += ["self.log = [] if history else None", "self.residual = torch.zeros_like(self.residual)"]
         if self.network.cycles:
@@ -610,7 +624,11 @@ class _Emitter:
         lines.append(f"for k in range({first}, self.steps):" if first else "for k in range(self.steps):")
         if many and self.cyclic:
             lines += ["    if k % self.length == 0:", f"        state = (state[0],) * {count}  # a new cycle"]
+        if self.timed and first:
+            lines.insert(-1, f"t = t + {first} * {self._advance('0')}")
         lines.append(f"    state = self.step(state, k{passed})")
+        if self.timed:
+            lines.append(f"    t = t + {self._advance('k')}")
         result = f"state[0]{interior}" if many else f"state{interior}"
         if self.network.cycles:
             lines.append("self.residual = self.multigrid.residual")
@@ -618,9 +636,16 @@ class _Emitter:
             return [*lines, f"return {result}"]
         return [*lines, f"u = {result}", "return (u, self.log) if history else u"]
 
+    def _advance(self, k: str) -> str:
+        """How far layer k goes in time."""
+        own = {sp.Symbol(n, positive=True): f"self.{n}[{k} % self.length]" for n in self.scheme.schedule()}
+        tau = f"self.tau({k})" if self.moving else literal(self.report.tau)
+        assert self.network.advance is not None
+        return torch_code(self.network.advance, {**own, TAU: tau})
+
     def _functions(self) -> list[dict[str, Any]]:
         """step, and start if the scheme has one of its own."""
-        data = [f"{self._data(f)}: Tensor" for f in self.problem.data]
+        data = [*(f"{self._data(f)}: Tensor" for f in self.problem.data), *["t: Tensor"] * self.timed]
         count = self.kept
         kind = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
         inputs = self._states(self.step)
@@ -710,6 +735,8 @@ class _Emitter:
         lines = []
         for symbol in sorted(read, key=str):
             name = self.scalars[symbol]
+            if symbol == t and self.timed:
+                continue
             if symbol == TAU:
                 lines.append("tau = self.tau(k)" if self.moving else f"tau = {literal(self.report.tau)}")
             elif symbol in self.training.parameters:
@@ -730,7 +757,7 @@ class _Emitter:
     def _tensor_scalars(self) -> set[str]:
         names = {self.scalars[p] for p in self.training.parameters} | ({"tau"} if self.moving else set())
         names |= {self.scalars[sp.Symbol(n, positive=True)] for n in self.scheme.schedule()}
-        return names | ({self._relaxation_name} if self._relaxes else set())
+        return names | ({self._relaxation_name} if self._relaxes else set()) | ({"t"} if self.timed else set())
 
     # --- the solver -----------------------------------------------------------------------------------------
 

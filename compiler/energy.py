@@ -33,6 +33,8 @@ def why_no_energy(system: SemiDiscrete) -> str:
     """Why f is no gradient; empty where it is one."""
     if system.open:
         return "no energy is known beside Neumann and Robin conditions"
+    if system.problem.timed:
+        return "the energy would change with the time that the equation reads"
     if system.asymmetry:
         return f"f is not the gradient of an energy: {system.asymmetry}"
     return ""

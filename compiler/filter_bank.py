@@ -94,8 +94,10 @@ class FilterBank:
                 )
         if problem.transport or problem.laws:
             raise UnsupportedTermError("FilterBank: a first derivative outside a flux is no filter; use FiniteVolume")
-        if any(explicit_symbols(term.flux) & set(problem.coordinates) for term in problem.fluxes):
-            raise UnsupportedTermError("FilterBank: a flux that reads coordinates has no filters; use FiniteDifference")
+        if any(explicit_symbols(term.flux) & problem.places for term in problem.fluxes):
+            raise UnsupportedTermError(
+                "FilterBank: a flux that reads coordinates or time has no filters; use FiniteDifference"
+            )
         if problem.mixed or problem.features:
             raise UnsupportedTermError(
                 "FilterBank: diffusion tensors, cross-diffusion and smoothed values have no filters; use "

@@ -15,6 +15,7 @@ import numpy as np
 import sympy as sp
 
 from .errors import SchemeError
+from .fields import t
 from .grid import Axis
 from .ops import (
     AdjointFilterBank,
@@ -41,6 +42,8 @@ class Builder:
 
     def __init__(self, axes: tuple[Axis, ...], secants: bool = False) -> None:
         self.graph = nx.DiGraph(axes=axes, outputs=())
+        self.now: sp.Expr = t
+        """The time of the state at which f is evaluated."""
         self.secants = secants
         """Do solves carry the secant of their residual too, because its derivative may be indefinite?"""
 
@@ -58,9 +61,9 @@ class Builder:
     def value(self, op: Op, *arguments: str, hint: str) -> Value:
         return Value(self, self.add(op, *arguments, hint=hint))
 
-    def named(self, name: str) -> Value:
+    def named(self, name: str, time: sp.Expr = sp.S.Zero) -> Value:
         """The value of a node."""
-        return Value(self, name)
+        return Value(self, name, time)
 
     def finish(self, *outputs: str) -> nx.DiGraph:
         self.graph.graph["outputs"] = outputs
@@ -68,10 +71,14 @@ class Builder:
 
 
 class Value:
-    """A node under construction; sums and scalar multiples of values are values."""
+    """A node under construction; sums and scalar multiples of values are values.
 
-    def __init__(self, builder: Builder, name: str) -> None:
-        self.builder, self.name = builder, name
+    `time` is that of the equation t' = 1 which runs along: that of a state, 1 for f(u), and so for every stage of a
+    scheme the time at which it stands.
+    """
+
+    def __init__(self, builder: Builder, name: str, time: sp.Expr = sp.S.Zero) -> None:
+        self.builder, self.name, self.time = builder, name, time
 
     @property
     def place(self) -> Place:
@@ -81,7 +88,10 @@ class Value:
 
     def _combine(self, coefficients: tuple[Any, ...], *others: Value, hint: str = "v") -> Value:
         op = Combination(tuple(sp.sympify(c) for c in coefficients))
-        return self.builder.value(op, self.name, *(o.name for o in others), hint=hint)
+        found = self.builder.value(op, self.name, *(o.name for o in others), hint=hint)
+        times = (self.time, *(o.time for o in others))
+        found.time = sp.expand(sp.Add(*(c * time for c, time in zip(op.coefficients, times, strict=True))))
+        return found
 
     def __add__(self, other: Value) -> Value:
         return self._combine((1, 1), other)
@@ -114,12 +124,21 @@ class Value:
         builder, place = self.builder, self.place
         count = sum(isinstance(op, Solve) for _, op in builder.graph.nodes(data="op"))
         v = builder.value(Input(f"v{count}", "unknown", place.parity), hint="v")
+        start, unknown = len(builder.graph), sp.Dummy("t")
+        v.time = unknown
         R = residual(v)
+        v.time = sp.expand(-R.time.coeff(unknown, 0) / R.time.coeff(unknown))  # where the residual of times vanishes
+        new = list(builder.graph)[start:]
+        if any(unknown in builder.graph.nodes[n]["op"].scalars for n in new):
+            builder.graph.remove_nodes_from(new)
+            R = residual(v)
         w = builder.add(Input(f"w{count}", "direction", place.parity), hint="w")
         arguments = [R.name, v.name, self.name, w, linearise(builder, R.name, v.name, w, secant=False)]
         if builder.secants:
             arguments.append(linearise(builder, R.name, v.name, w, secant=True))
-        return builder.value(Solve(solver, place.parity), *arguments, hint="{1}_new")
+        found = builder.value(Solve(solver, place.parity), *arguments, hint="{1}_new")
+        found.time = v.time
+        return found
 
 
 def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> str:

@@ -54,11 +54,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Context:
-    """What the NumPy meaning of an op may look up: the number of nodes per axis and the scalars."""
+    """What the NumPy meaning of an op may look up: the number of nodes per axis and the scalars, of which the time may
+    be one per sample."""
 
     axes: tuple[Axis, ...]
     shape: tuple[int, ...]
-    scalars: Mapping[str, float]
+    scalars: Mapping[str, Any]
 
 
 Fields = tuple[tuple[Axis, ...], ...]

@@ -319,6 +319,8 @@ class _Parser:
             return sp.pi
         if word in ("mu1", "mu2"):  # the eigenvalues of a structure tensor, in laws of tensor_entry
             return MU1 if word == "mu1" else MU2
+        if word == "t" and word not in self.names:
+            return fields.t
         if word not in self.names:
             self.at -= 1
             raise self._fail(f"unknown name {word!r}; {suggest(word, [*self.names, 'pi'])}")

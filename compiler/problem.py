@@ -180,11 +180,33 @@ class Problem:
         return r
 
     @property
+    def places(self) -> frozenset[sp.Symbol]:
+        """The coordinates and time."""
+        return frozenset({*self.coordinates, t})
+
+    def _read(self, *expressions: sp.Expr) -> frozenset[sp.Symbol]:
+        return frozenset().union(*map(explicit_symbols, expressions)) & self.places
+
+    @property
+    def _coefficients(self) -> frozenset[sp.Symbol]:
+        """The coordinates, and time, that fluxes and coefficients read."""
+        read = [e for f in self.fluxes for e in (f.flux, f.weight)] + [law.flux for law in self.laws]
+        return self._read(*read, *(m.coefficient for m in self.mixed))
+
+    @property
     def explicit(self) -> frozenset[sp.Symbol]:
-        """The coordinates that terms read themselves."""
-        read = [*self.reactions, *(f.flux for f in self.fluxes), *(f.weight for f in self.fluxes)]
-        read += [*(law.flux for law in self.laws), *(m.coefficient for m in self.mixed)]
-        return frozenset().union(*(explicit_symbols(e) for e in read)) & set(self.coordinates)
+        """The coordinates, and time, that terms read themselves."""
+        return self._read(*self.reactions) | self._coefficients
+
+    @property
+    def timed(self) -> bool:
+        """Does a term read the time?"""
+        return t in self.explicit
+
+    @property
+    def moving(self) -> bool:
+        """Do the operators change with time?"""
+        return t in self._coefficients
 
     @property
     def at_rest(self) -> bool:
@@ -216,6 +238,8 @@ def canonical(pde: PDE) -> Problem:
     for i, (u, equation) in enumerate(zip(unknowns, pde.equations, strict=True)):
         _check_symbols(equation, coordinates)
         order, right = _solve_for_time(equation, u)
+        if order == 0 and t in explicit_symbols(right):
+            raise DeclarationError(f"{equation} reads the time t, and has no time derivative")
         rights.append(right)
         right = _featured(right, coordinates, features)
         collector = _Collector(i, unknowns, coordinates)
@@ -520,7 +544,7 @@ class _Collector:
         flux = _replace(e, {form: factor * symbols[slot] for form, (factor, slot) in forms.items()})
         if flux.atoms(sp.Derivative):
             raise UnsupportedTermError(f"{quoted}: cannot separate the derivatives in the flux {e}")
-        constant, flux = flux.as_independent(*symbols.values(), *self.x, Unknown, Data, as_Add=False)
+        constant, flux = flux.as_independent(*symbols.values(), *self.x, t, Unknown, Data, as_Add=False)
         quotient = _quotient(flux, symbols[self.i, own])
         pairs = tuple((s, operator) for (_, operator), s in symbols.items())
         self._store(
@@ -677,15 +701,8 @@ def _sign(equation: sp.Eq, fluxes: Sequence[FluxTerm]) -> int:
 def _check_symbols(equation: sp.Eq, coordinates: tuple[sp.Symbol, ...]) -> None:
     if not equation.lhs.is_finite and equation.has(sp.nan, sp.zoo, sp.oo):
         raise DeclarationError(f"{equation} contains a division by zero or an infinity")
-    explicit = explicit_symbols(equation)
     for s in sorted(equation.free_symbols, key=str):
-        if s in coordinates or s == t:
-            if s == t and s in explicit:
-                raise UnsupportedTermError(
-                    f"{equation}: explicit dependence on {s} is not supported yet; pass what varies as loom.data(…), "
-                    f"step by step"
-                )
-        elif not isinstance(s, Parameter):
+        if s not in coordinates and s != t and not isinstance(s, Parameter):
             raise DeclarationError(
                 f"unknown symbol {s} in {equation}; declare it: {s} = loom.parameter('{s}', value) or loom.data"
             )
@@ -696,6 +713,7 @@ def _check_names(equations: Sequence[sp.Eq], coordinates: tuple[sp.Symbol, ...])
     functions = {(str(f.func), type(f).__mro__[1].__name__) for e in equations for f in e.atoms(Unknown, Data)}
     parameters = {(p.name, "parameter") for e in equations for p in e.free_symbols if isinstance(p, Parameter)}
     names = [n for n, _ in functions | parameters] + [str(x) for x in coordinates] + [FIELDS] * (len(equations) > 1)
+    names += ["t"] * any(t in explicit_symbols(side) for e in equations for side in e.args)
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise DeclarationError(f"the name {twice[0]!r} is given to two different things; rename one")

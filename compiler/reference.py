@@ -6,6 +6,7 @@ It shares the semi-discrete system with the emitter and nothing else: no pass, n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -18,11 +19,13 @@ from .grid import Axis, Walls
 from .ops import Context
 from .problem import Problem
 from .schemes import Scheme
+from .solve import newton_krylov
 from .tensors import given_tensors
 
 
 class Reference:
-    """`reference(u0, velocity=None, **data)`: arrays (B, C, *grid) → (B, C, *grid).
+    """`reference(u0, velocity=None, **data)`: arrays (B, C, *grid) → (B, C, *grid), with `t` for the time of u0 where
+    the equation reads it.
 
     The velocity belongs to equations of second order in time. `fixed` holds the scheme's own scalars, such as α.
     """
@@ -63,8 +66,17 @@ class Reference:
             started = (closed(self.system.axes, given, odd=True, width=self.system.width),)  # it vanishes on the walls
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
+        timed = self.system.problem.timed
+        now = real(data.pop("t", 0.0), "t") if timed else np.zeros(())
+        if now.shape not in ((), (len(u),)):
+            raise DataError(f"t has shape {now.shape}; give one time, or {len(u)}")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
-        found = self.scheme.march(f, u, self.tau, layers, started, **self.fixed)
+        if not timed:
+            found = self.scheme.march(f, u, self.tau, layers, started, **self.fixed)
+        else:
+            begun = Timed(u, now.reshape(-1, *(1,) * (u.ndim - 1))), tuple(Timed(v, np.ones(())) for v in started)
+            marched = self.scheme.march(f, begun[0], self.tau, layers, begun[1], **self.fixed)
+            found = tuple(state.values for state in marched)
         return [s[nodes(self.system.axes, np.shape(u0)[2:])] for s in found]
 
     def rate(self, u: Any, **data: Any) -> np.ndarray:
@@ -104,6 +116,46 @@ class Reference:
         return {name: closed(self.system.axes, array, odd=False) for name, array in given.items()}
 
 
+class Timed:
+    """A state and its time, for which t' = 1 runs along: sums and multiples of both."""
+
+    def __init__(self, values: np.ndarray, time: np.ndarray) -> None:
+        self.values, self.time = values, time
+
+    def __add__(self, other: Timed) -> Timed:
+        return Timed(self.values + other.values, self.time + other.time)
+
+    def __radd__(self, zero: int) -> Timed:
+        return self
+
+    def __mul__(self, scalar: Any) -> Timed:
+        return Timed(float(scalar) * self.values, float(scalar) * self.time)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scalar: Any) -> Timed:
+        return self.__mul__(1 / scalar)
+
+    def __neg__(self) -> Timed:
+        return self * -1
+
+    def __pos__(self) -> Timed:
+        return self
+
+    def __sub__(self, other: Timed) -> Timed:
+        return self + -other
+
+    def earlier(self, time: float) -> Timed:
+        """The same values, so much earlier: what a multistep scheme starts from."""
+        return Timed(self.values, self.time - time)
+
+    def solve_for(self, residual: Callable[[Timed], Timed], solver: Any) -> Timed:
+        """The time of the solution is where the residual of times vanishes."""
+        zero = residual(Timed(self.values, np.zeros(()))).time
+        time = -zero / (residual(Timed(self.values, np.ones(()))).time - zero)
+        return Timed(newton_krylov(lambda v: residual(Timed(v, time)).values, self.values), time)
+
+
 class _RightHandSide:
     """f on arrays over the closed domain; it vanishes on a plane where the unknown does."""
 
@@ -113,14 +165,23 @@ class _RightHandSide:
         self.reference, self.context, self.data, self.mask, self.part = reference, context, data, mask, part
         self.name = reference.system.problem.state
 
-    def __call__(self, u: np.ndarray) -> np.ndarray:
-        graph = self.reference.system.graph(self.part, False)
-        rate: np.ndarray = run(graph, {self.name: u, **self.data}, self.context) * self.mask
-        return rate
+    def __call__(self, u: Any) -> Any:
+        return self._at(u, self.reference.system.graph(self.part, False), {})
 
-    def frozen(self, u: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def frozen(self, u: Any) -> Callable[[Any], Any]:
         graph = self.reference.system.graph(self.part, True)
-        return lambda v: run(graph, {self.name: v, FROZEN: u, **self.data}, self.context) * self.mask
+        return lambda v: self._at(v, graph, {FROZEN: u})
+
+    def _at(self, u: Any, graph: nx.DiGraph, frozen: Mapping[str, Any]) -> Any:
+        """The rate at u, and if that has a time at this time, or that of the frozen state."""
+        if not isinstance(u, Timed):
+            return run(graph, {self.name: u, **frozen, **self.data}, self.context) * self.mask
+        now = next(iter(frozen.values()), u).time
+        context = replace(self.context, scalars={**self.context.scalars, "t": now})
+        states = {self.name: u.values, **{name: w.values for name, w in frozen.items()}}
+        share = len(self.reference.system.axes) if self.part is not None else 1
+        rate = np.full((), 1 / share if self.reference.system.problem.time_order == 1 else 0.0)
+        return Timed(run(graph, {**states, **self.data}, context) * self.mask, rate)
 
     def split(self) -> list[_RightHandSide]:
         return [

@@ -892,7 +892,7 @@ class _Analysis:
             )
         if self.order == 2:
             notes.append("off the kernel of A, where states grow linearly in time as in the PDE")
-        linear = all(flux.term.linear for flux in self.system.fluxes)
+        linear = all(flux.term.linear for flux in self.system.fluxes) and not self.system.problem.moving
         known = (linear and self._commuting) or self._within(tau, self.claim("norm decrease"))
         if known:
             return replace(result, assumptions=tuple(notes))

@@ -28,7 +28,7 @@ SLOW = settings(
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 FIELDS = ("u", "v")
-VALUES = ["u", "v", "lam", "a", "2", "0.5", "1"]
+VALUES = ["u", "v", "lam", "a", "2", "0.5", "1", "t"]
 pointwise = st.recursive(
     st.sampled_from(VALUES),
     lambda e: st.one_of(

@@ -33,6 +33,7 @@ from typing import Any, ClassVar, TypeVar
 import sympy as sp
 
 from ..errors import SchemeError
+from ..fields import t
 from ..registry import Registry
 from ..solve import Solver
 from .amplification import Interval, OneStep, Recurrence, amplify
@@ -116,7 +117,8 @@ class Scheme:
 
         A scheme of second order in time takes the velocity as a fourth argument.
         """
-        return (u,) * (1 + self.memory)
+        earlier = getattr(u, "earlier", lambda time: u)
+        return (u, *(earlier(i * tau) for i in range(1, 1 + self.memory)))
 
     def schedule(self) -> Mapping[str, Sequence[float]]:
         """Coefficients by name, one value per layer of a cycle: what makes a scheme cyclic."""
@@ -141,6 +143,13 @@ class Scheme:
     def anchored(self) -> bool:
         """Does a layer read the state that its cycle started from?"""
         return self.cyclic and self.freeze == "cycle"
+
+    def advance(self, tau: Any, time_order: int = 1) -> sp.Expr:
+        """How far a layer goes in time: the scheme itself, run on t' = 1, or on t'' = 0."""
+        own = {name: sp.Symbol(name, positive=True) for name in self.own}
+        old = [t - i * tau for i in range(self.memory + 1)]
+        rate = sp.S.One if time_order == 1 else sp.S.Zero
+        return sp.simplify(self.step(_Clock(rate), *old[:1], tau, *old[1:], **own) - t)
 
     # --- what follows from it -------------------------------------------------------------------------------
 
@@ -276,6 +285,22 @@ class Scheme:
         count = self.structure.evaluations
         stages = "is a residual block" if count == 1 else f"chains {count} residual blocks, its stages"
         return f"A layer of {self.title} {stages}: the skip connection carries u.{again}"
+
+
+class _Clock:
+    """f for the time itself, shared equally by its parts."""
+
+    def __init__(self, rate: sp.Expr) -> None:
+        self.rate = rate
+
+    def __call__(self, u: Any) -> sp.Expr:
+        return self.rate
+
+    def frozen(self, u: Any) -> _Clock:
+        return self
+
+    def split(self) -> list[_Clock]:
+        return [_Clock(self.rate / 2)] * 2
 
 
 def _scheme_of(given: Any) -> Any:
