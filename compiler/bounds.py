@@ -578,6 +578,14 @@ class Bounds:
         if self.system.width > 1:
             return None, False, (), "for systems of conservation laws nothing is proved"
         for discrete in self.system.laws:
+            h = discrete.axis.spacing
+            if discrete.law.advective:
+                speed, text, why_not = self._speed(discrete.law.flux)
+                if speed is None:
+                    return None, False, (), why_not
+                assumptions.append(text)
+                total += speed * sp.Rational(h.denominator, h.numerator)
+                continue
             (u,) = discrete.law.flux.atoms(Unknown)
             slope = slope_of(discrete.law.flux.xreplace({u: s, **self.fixed}), s)
             shown = f"F = {notation.show(discrete.law.flux)}"
@@ -586,7 +594,6 @@ class Bounds:
             if slope.atoms(Data) or slope.free_symbols & self.trainable:
                 what = "data" if slope.atoms(Data) else "trained parameters"
                 return None, False, (), f"the wave speed of {shown} depends on {what}"
-            h = discrete.axis.spacing
             speed = sp.Abs(slope)
             if s in slope.free_symbols:
                 constant = False
@@ -614,6 +621,27 @@ class Bounds:
                 speed = _rational(max(abs(low), abs(high)))
             total += speed * sp.Rational(h.denominator, h.numerator)
         return total, constant, tuple(assumptions), ""
+
+    def _speed(self, a: sp.Expr) -> tuple[sp.Expr | None, str, str]:
+        """A bound on |a| of transport at a varying speed, the hypothesis in words, and why there is none."""
+        total, shown = sp.S.Zero, notation.show(a)
+        for part in sp.Add.make_args(a.xreplace(self.fixed)):
+            size = sp.S.One
+            for factor in sp.Mul.make_args(part):
+                if explicit_symbols(factor) & self.system.problem.places:
+                    found, why_not = self._over_space(factor), f"no bound was found for {notation.show(factor)}"
+                    cure = "; give Grid(shape=…)" * (found is None and self.system.grid.shape is None)
+                    why_not += f" wherever the grid may reach{cure}"
+                elif factor.atoms(Data, Unknown):
+                    found, why_not = _declared(factor)
+                else:
+                    size *= sp.Abs(factor)
+                    continue
+                if found is None:
+                    return None, "", why_not
+                size *= _rational(max(abs(found.low), abs(found.high)))
+            total += size
+        return total, f"|a| ≤ {short(total)} for the speed a = {shown}", ""
 
     @cached_property
     def courant(self) -> sp.Expr:

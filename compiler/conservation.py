@@ -116,10 +116,17 @@ class DiscreteLaw:
         """Where F̂ lies."""
         return tuple(int(a is self.axis) for a in self.axes)
 
+    @property
+    def where(self) -> Location:
+        """Where coefficients are read: on the faces, or a speed at the nodes."""
+        return (0,) * len(self.axes) if self.law.advective else self.faces
+
     def rate(
         self, builder: Builder, names: dict[sp.Expr, str], coordinates: dict[sp.Symbol, str], parity: Parity
     ) -> Value:
         """K* F̂ ≈ −∂F; `coordinates` are those that F reads, at the faces."""
+        if self.law.advective:
+            return self._carried(builder, names, coordinates)
         e, slots = self.law.flux, dict(coordinates)
         ends: list[tuple[sp.Expr, sp.Expr]] = []
         x = self.axis.name
@@ -137,6 +144,23 @@ class DiscreteLaw:
         K = Stencil.build({self.faces: sp.S.One}, self.axes)
         return builder.value(ops.AdjointStencil(K, f"K_{x}", parity), flux, hint=self.label.replace("F", "inflow", 1))
 
+    def _carried(self, builder: Builder, names: dict[sp.Expr, str], coordinates: dict[sp.Symbol, str]) -> Value:
+        """−max(a, 0) δ⁻u − min(a, 0) δ⁺u, with the differences of the values at the faces as the wind meets them."""
+        a, slots = self.law.flux, dict(coordinates)
+        for f in sorted(a.atoms(Unknown, Data), key=str):
+            s = sp.Symbol(f"{f.func}_here", real=True)
+            a, slots[s] = a.xreplace({f: s}), names[f]
+        a = a.xreplace({t: builder.now})
+        used, faces = {p: n for p, n in slots.items() if p in a.free_symbols}, self.faces
+        K = Stencil.build({faces: sp.S.One}, self.axes, 2, source=faces, target=self.where)
+        behind, ahead = sp.symbols("behind ahead", real=True)
+        for s, v in zip((behind, ahead), self._ends(builder, names[self.field], True), strict=True):
+            place = builder.graph.nodes[v]["place"]
+            op = ops.Stencil(K, f"D_{self.axis.name}", place.parity, place.walls)
+            used[s] = builder.add(op, v, hint=f"{{0}}_{self.axis.name}")
+        e = -sp.Max(a, 0) * behind - sp.Min(a, 0) * ahead
+        return builder.value(ops.Flux(e, tuple(used), self.label), *used.values(), hint=self.label)
+
     def _ends(self, builder: Builder, u: str, reconstructed: bool) -> tuple[str, str]:
         """Values at the faces, from the low and from the high side."""
         kind = self.reconstruction if reconstructed else "constant"
@@ -145,7 +169,7 @@ class DiscreteLaw:
         reach = 5 if kind == "weno5" else 3
         found = []
         for side, name in ((1, "low"), (-1, "high")):  # the high side is the low one reflected
-            symbols = list(sp.symbols(f"v0:{5 if kind == 'weno5' else 3}", real=True))
+            symbols = list(sp.symbols(f"v0:{reach}", real=True))
             offsets = [side * (2 * i - reach) for i in range(len(symbols))]
             if kind == "weno5":
                 e = weighted(symbols)

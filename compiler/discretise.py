@@ -47,7 +47,7 @@ from .fields import Data, Unknown, t
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of, symmetry
 from .notation import show_operator
-from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, explicit_symbols
+from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, TransportTerm, explicit_symbols
 from .stencil import ACCURACIES, Stencil
 from .tensors import Smoothed, TensorEntry
 
@@ -71,10 +71,14 @@ class FiniteDifference:
             raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4, 6, 8")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
-        if problem.laws:
+        for law in problem.laws:
+            if law.advective:
+                raise DiscretisationError(
+                    f"transport at the varying speed {law.flux} needs differences against the wind; use "
+                    f"FiniteVolume('upwind'), or FiniteVolume('rusanov', 'van-leer') for order 2"
+                )
             raise DiscretisationError(
-                f"the conservation law with the flux {problem.laws[0].flux} needs a numerical flux; use "
-                f"FiniteVolume('rusanov')"
+                f"the conservation law with the flux {law.flux} needs a numerical flux; use FiniteVolume('rusanov')"
             )
         names = tuple(map(str, problem.coordinates))
         axes = axes_of(names, problem.boundary, grid)
@@ -86,7 +90,7 @@ class FiniteDifference:
             reading = [f for f in fluxes if not fields or i in f.term.fields]
             _check_corners(one, reading)
             _check_open(one, reading, self.order)
-        transports = tuple(self._transport(a, speed, axes) for a, speed in problem.transport)
+        transports = tuple(self._transport(term, every) for term in problem.transport)
         mixed = tuple(self._mixed(term, every) for term in problem.mixed)
         if problem.features and any(axis.open for one in every for axis in one):
             raise BoundaryError("smooth(…) beside Neumann and Robin conditions is not supported yet; use NoFlux()")
@@ -114,11 +118,13 @@ class FiniteDifference:
         E, K = (Stencil.build({orders: sp.S.One}, fields[i]) for orders, i in ends)
         return DiscreteMixed(term, E, K)
 
-    def _transport(self, a: int, speed: sp.Expr, axes: tuple[Axis, ...]) -> Transport:
+    def _transport(self, term: TransportTerm, fields: Fields) -> Transport:
+        axes, a = fields[term.of], term.axis
         if not axes[a].periodic:
-            raise BoundaryError(f"transport along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic()")
-        along = tuple(int(i == a) for i in range(len(axes)))
-        return Transport(a, speed, Stencil.build({along: sp.S.One}, axes, self.order, target=(0,) * len(axes)))
+            what = "transport" if term.order == 1 else "dispersion"
+            raise BoundaryError(f"{what} along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic()")
+        along = tuple(term.order * (i == a) for i in range(len(axes)))
+        return Transport(term, Stencil.build({along: sp.S.One}, axes, self.order, target=(0,) * len(axes)))
 
     def _flux(self, term: FluxTerm, fields: Fields) -> DiscreteFlux:
         if term.local:
@@ -197,21 +203,26 @@ class FiniteVolume:
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         if not problem.transport and not problem.laws:
             raise DiscretisationError("FiniteVolume is for transport, and the PDE has none; use FiniteDifference")
+        if any(law.advective for law in problem.laws):
+            problem = _carried(problem)
         if self.flux == "rusanov":
             return self._conserved(problem, grid)
-        if problem.laws:
-            raise DiscretisationError(
-                f"FiniteVolume({self.flux!r}) is for constant speeds, not for the flux {problem.laws[0].flux}; use "
-                f"FiniteVolume('rusanov')"
-            )
+        for law in problem.laws:
+            if not law.advective or self.flux != "upwind":
+                other = "upwind" if law.advective else "rusanov"
+                raise DiscretisationError(
+                    f"FiniteVolume({self.flux!r}) is for constant speeds, not for {law.flux}; use "
+                    f"FiniteVolume({other!r})"
+                )
         if any(p.name == TAU.name for p in problem.parameters):
             raise DeclarationError(f"the name {TAU.name!r} of a parameter is the step size here; rename it")
-        d = len(problem.transport)
+        carried = [term for term in problem.transport if term.order == 1]
+        d = len(carried)
         if self.flux == "lax-wendroff" and d > 1:
             raise DiscretisationError("FiniteVolume('lax-wendroff') is for transport along one axis; use 'upwind'")
-        system = FiniteDifference(2).discretise(problem, grid)
+        system = FiniteDifference(2).discretise(replace(problem, laws=()), grid)
         viscosities = []
-        for a, speed in problem.transport:
+        for a, speed in ((term.axis, term.speed) for term in carried):
             h = sp.Rational(*system.axes[a].spacing.as_integer_ratio())
             kappa = {
                 "upwind": sp.Abs(speed) * h / 2,
@@ -225,17 +236,28 @@ class FiniteVolume:
                 DiscreteFlux(term, ((Stencil.build(dict(along), system.axes),),), local=True, viscous=True)
             )
         fluxes = (*system.fluxes, *viscosities)
-        return replace(system, fluxes=fluxes, method=f"finite volumes with the {self.flux} flux")
+        method = f"finite volumes with the {self.flux} flux"
+        return replace(system, problem=problem, fluxes=fluxes, laws=self._advected(problem, system), method=method)
+
+    def _advected(self, problem: Problem, system: SemiDiscrete) -> tuple[DiscreteLaw, ...]:
+        """Transport of varying speed."""
+        found = []
+        for law in (law for law in problem.laws if law.advective):
+            u, axes = problem.unknowns[law.component], system.fields[law.component] if system.fields else system.axes
+            name = f"{u.func}_" * (len(problem.unknowns) > 1) + axes[law.axis].name
+            found.append(DiscreteLaw(law, sp.Abs(law.flux), u, self.reconstruction, axes, f"carried_{name}"))
+        return tuple(found)
 
     def _conserved(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         """All transport by the flux of Rusanov."""
         fluxes: dict[int, dict[int, sp.Expr]] = {}
-        for law in problem.laws:
+        for law in (law for law in problem.laws if not law.advective):
             fluxes.setdefault(law.axis, {})[law.component] = law.flux
-        for a, speed in problem.transport:
-            own = fluxes.setdefault(a, {})
-            own[0] = own.get(0, sp.S.Zero) + speed * problem.unknown
-        rest = FiniteDifference(2).discretise(replace(problem, transport=(), laws=()), grid)
+        for term in (term for term in problem.transport if term.order == 1):
+            own = fluxes.setdefault(term.axis, {})
+            own[0] = own.get(0, sp.S.Zero) + term.speed * problem.unknown
+        dispersion = tuple(term for term in problem.transport if term.order > 1)
+        rest = FiniteDifference(2).discretise(replace(problem, transport=dispersion, laws=()), grid)
         for axis in (rest.axes[a] for a in fluxes):
             kinds = {(side.plane, side.parity) for side in axis.sides or ()}
             if len(problem.unknowns) > 1:
@@ -264,7 +286,19 @@ class FiniteVolume:
                 law, axes = Law(a, F, i), rest.fields[i] if rest.fields else rest.axes
                 laws.append(DiscreteLaw(law, speed, fields[i], self.reconstruction, axes, f"F_{name}"))
         kind = "" if self.reconstruction == "constant" else f" and {self.reconstruction} reconstruction"
+        laws += self._advected(problem, rest)
         return replace(rest, problem=problem, laws=tuple(laws), method=f"finite volumes with the rusanov flux{kind}")
+
+
+def _carried(problem: Problem) -> Problem:
+    """Constant speeds beside varying ones, as varying ones."""
+    speeds = {(law.component, law.axis): law.flux for law in problem.laws if law.advective}
+    for term in (term for term in problem.transport if term.order == 1):
+        key = term.component, term.axis
+        speeds[key] = speeds.get(key, sp.S.Zero) + term.speed
+    laws = [law for law in problem.laws if not law.advective]
+    laws += [Law(a, speed, i, advective=True) for (i, a), speed in sorted(speeds.items())]
+    return replace(problem, transport=tuple(v for v in problem.transport if v.order > 1), laws=tuple(laws))
 
 
 FiniteVolume.__init__ = strict(FiniteVolume.__init__)  # type: ignore[method-assign]
@@ -272,11 +306,18 @@ FiniteVolume.__init__ = strict(FiniteVolume.__init__)  # type: ignore[method-ass
 
 @dataclass(frozen=True)
 class Transport:
-    """−speed·T u along one axis, T the centred difference."""
+    """−v T u, T the centred difference."""
 
-    axis: int
-    speed: sp.Expr
+    term: TransportTerm
     stencil: Stencil
+
+    @property
+    def axis(self) -> int:
+        return self.term.axis
+
+    @property
+    def speed(self) -> sp.Expr:
+        return self.term.speed
 
 
 @dataclass(frozen=True)
@@ -500,10 +541,10 @@ class RightHandSide:
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
         terms += [-system._coupled(builder, m, u, names) for m in system.mixed if m.term.component == i]
-        terms += [-t.speed * system._transported(builder, t, u) for t in self.transports]
+        terms += [-v.speed * system._transported(builder, v, u) for v in self.transports if v.term.component == i]
         for law in (law for law in self.laws if law.law.component == i):
             read = explicit_symbols(sp.Tuple(law.law.flux, law.speed)) & set(system.problem.coordinates)
-            places = {x: system.position(builder, x, law.faces) for x in sorted(read, key=str)}
+            places = {x: system.position(builder, x, law.where) for x in sorted(read, key=str)}
             terms.append(law.rate(builder, names, places, system.of(i)[0]))
         reaction = system.problem.reactions[i] / self.parts
         of = f"_{system.problem.unknowns[i].func}" * (system.width > 1)
@@ -836,9 +877,9 @@ class SemiDiscrete:
 
     def _transported(self, builder: Builder, transport: Transport, u: Value) -> Value:
         """T u."""
-        axis = self.axes[transport.axis].name
-        op = ops.Stencil(transport.stencil, f"T_{axis}", self.parity)
-        return builder.value(op, u.name, hint="{0}_" + axis + "_centred")
+        axis = self.axes[transport.axis].name * transport.term.order
+        op = ops.Stencil(transport.stencil, f"T_{axis}", *self.of(transport.term.of))
+        return builder.value(op, self.component(builder, u, transport.term.of).name, hint="{0}_" + axis + "_centred")
 
     def averaged(
         self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]]

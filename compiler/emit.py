@@ -236,8 +236,10 @@ class _Emitter:
             own = [flux for flux in self.system.fluxes if flux.term.component == i]
             forms = [self._form(flux, K, u) for flux in own for K in labels(self.system, flux)]
             forms += [self._crossing(m) for m in self.system.mixed if m.term.component == i]
-            forms += [f"{_factor(t.speed)}T_{self.axes[t.axis].name} {u}" for t in self.system.transports]
-            forms += [f"div {law.label}" for law in self.system.laws if law.law.component == i]
+            carried = [v for v in self.system.transports if v.term.component == i]
+            forms += [f"{_factor(v.speed)}T_{self.axes[v.axis].name * v.term.order} {u}" for v in carried]
+            laws = [law for law in self.system.laws if law.law.component == i]
+            forms += [law.label if law.law.advective else f"div {law.label}" for law in laws]
             terms = (" + ".join(dict.fromkeys(forms)) + ("" if r == 0 else f" − ({notation.show(r)})")).lstrip()
             f = "f(u)" if self.system.width == 1 else f"f_{u}"
             blocks.append(f"{u} − τ [{terms}]" if self.scheme.euler else f"{f} = −[{terms}]")

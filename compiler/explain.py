@@ -96,13 +96,16 @@ def _blocks(system: SemiDiscrete) -> list[tuple[str, str]]:
         rows.append((f"coupling of {outer} and {inner} {u}", f"their entry of the diffusion tensor: {c}"))
     for feature, e in system.problem.features:
         rows.append((str(feature.func), f"convolutions with Gaussians: {notation.show(e)}"))
-    for t in system.transports:
-        name = axes[t.axis]
+    for v in system.transports:
+        name, kind = axes[v.axis] * v.term.order, "transport" if v.term.order == 1 else "dispersion"
         rows.append(
-            (f"T_{name}", f"convolution: transport, the centred derivative ∂{name}, times {notation.show(t.speed)}")
+            (f"T_{name}", f"convolution: {kind}, the centred derivative ∂{name}, times {notation.show(v.speed)}")
         )
     for discrete in system.laws:
         name, F = discrete.label, notation.show(discrete.law.flux)
+        if discrete.law.advective:
+            rows.append((name, f"differences against the wind, times the speed {F}"))
+            continue
         rows.append((name, f"activation of both neighbours: the numerical flux of F = {F} through the faces"))
         rows.append((name.replace("F", "inflow", 1), f"convolution: −∂{discrete.axis.name} F"))
     for u, r in zip(system.problem.unknowns, system.problem.reactions, strict=True):

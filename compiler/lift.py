@@ -61,10 +61,12 @@ def lifted(
         equations = problem.pde.equations
         return tuple(sp.Eq(e.lhs.xreplace(numbers), e.rhs.xreplace(numbers), evaluate=False) for e in equations)
     rights = list(problem.reactions)
-    for a, speed in problem.transport:
-        rights[0] -= speed * d(problem.unknown, problem.coordinates[a])
+    for carried in problem.transport:
+        u, x = problem.unknowns[carried.of], problem.coordinates[carried.axis]
+        rights[carried.component] -= carried.speed * d(u, x, carried.order)
     for law in problem.laws:
-        rights[law.component] -= d(law.flux, problem.coordinates[law.axis])
+        u, x = problem.unknowns[law.component], problem.coordinates[law.axis]
+        rights[law.component] -= law.flux * d(u, x) if law.advective else d(law.flux, x)
     for flux in system.fluxes:
         if flux.bank is not None:
             read = range(len(rights)) if flux.whole else [flux.term.component]

@@ -131,11 +131,24 @@ class MixedTerm:
 
 @dataclass(frozen=True)
 class Law:
-    """−∂F along an axis in the equation of one field, F = `flux` an expression in fields, data and parameters."""
+    """−∂F along an axis in the equation of one field, F = `flux` an expression in fields, data and parameters; or, if
+    `advective`, −a ∂u with a = `flux` the speed."""
 
     axis: int
     flux: sp.Expr
     component: int = 0
+    advective: bool = False
+
+
+@dataclass(frozen=True)
+class TransportTerm:
+    """−v ∂ᵐu_k along an axis in the equation of u_i, m = `order` odd, v = `speed` constant: transport or dispersion."""
+
+    axis: int
+    speed: sp.Expr
+    order: int = 1
+    component: int = 0
+    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,8 +160,7 @@ class Problem:
     time_order: int
     coordinates: tuple[sp.Symbol, ...]
     fluxes: tuple[FluxTerm, ...]
-    transport: tuple[tuple[int, sp.Expr], ...]
-    """(axis, speed): −speed·∂u/∂axis."""
+    transport: tuple[TransportTerm, ...]
     reactions: tuple[sp.Expr, ...]
     """The pointwise terms of every equation."""
     boundary: Sides
@@ -230,7 +242,7 @@ def canonical(pde: PDE) -> Problem:
     coordinates = space_of(sp.Tuple(*pde.equations))
     _check_names(pde.equations, coordinates)
     fluxes: tuple[FluxTerm, ...] = ()
-    transport: tuple[tuple[int, sp.Expr], ...] = ()
+    transport: tuple[TransportTerm, ...] = ()
     laws: tuple[Law, ...] = ()
     mixed: tuple[MixedTerm, ...] = ()
     rights, reactions, orders = [], [], []
@@ -246,13 +258,17 @@ def canonical(pde: PDE) -> Problem:
         try:
             for term in sp.Add.make_args(right):
                 collector.add(sp.S.One, (0,) * len(coordinates), term, term)
-            own, transport, pointwise = collector.finish()
+            own, pointwise = collector.finish()
         except UnsupportedTermError as error:
             form = flux_form(rights[-1], u, coordinates)
             hint = f". A divergence was multiplied out here: in flux form the right-hand side is {form}" * bool(form)
             raise UnsupportedTermError(f"{error}{hint}") from None
         mixed += tuple(MixedTerm(i, *key, c) for key, c in collector.mixed.items() if c != 0)
         laws += tuple(Law(axis, flux, i) for axis, flux in sorted(collector.laws.items()))
+        laws += tuple(Law(axis, a, i, advective=True) for axis, a in sorted(collector.carried.items()))
+        transport += tuple(
+            TransportTerm(axis, v, m, i, k) for (axis, m, k), v in sorted(collector.speeds.items()) if v != 0
+        )
         if len(unknowns) > 1 and order == 0:
             raise UnsupportedTermError(f"a steady equation in a system is not supported yet: {equation}")
         fluxes += own
@@ -266,7 +282,7 @@ def canonical(pde: PDE) -> Problem:
         )
     if time_order == 0 and _sign(equation, fluxes) < 0:  # the sign of a diffusion, in which κ > 0
         fluxes = tuple(replace(f, kappa=-f.kappa) for f in fluxes)
-        transport, reactions = tuple((axis, -v) for axis, v in transport), [-r for r in reactions]
+        transport, reactions = tuple(replace(v, speed=-v.speed) for v in transport), [-r for r in reactions]
     weighted = next((f for f in fluxes if f.weight != 1), None)
     if weighted is not None and time_order:
         raise UnsupportedTermError(
@@ -378,7 +394,8 @@ class _Collector:
     def __init__(self, i: int, unknowns: tuple[Unknown, ...], coordinates: tuple[sp.Symbol, ...]) -> None:
         self.i, self.u, self.unknowns, self.x = i, unknowns[i], unknowns, coordinates
         self.pointwise: list[sp.Expr] = []
-        self.speeds: dict[int, sp.Expr] = {}
+        self.speeds: dict[tuple[int, int, int], sp.Expr] = {}
+        self.carried: dict[int, sp.Expr] = {}
         self.laws: dict[int, sp.Expr] = {}
         self.fluxes: dict[tuple[Any, ...], tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]] = {}
         self.mixed: dict[tuple[Order, int, Order], sp.Expr] = {}
@@ -426,7 +443,7 @@ class _Collector:
         others = [f for f in e.args if not f.atoms(sp.Derivative)]
         return sp.Mul(*others) if divergence and not any(f.atoms(Unknown) for f in others) else sp.S.One
 
-    def finish(self) -> tuple[tuple[FluxTerm, ...], tuple[tuple[int, sp.Expr], ...], sp.Expr]:
+    def finish(self) -> tuple[tuple[FluxTerm, ...], sp.Expr]:
         finished = []
         for outer, term, quoted in self._paired():
             kappas = {sp.cancel(-outer.get(m, 0) * (-1) ** sum(m) / a) for m, a in term.operator}
@@ -442,8 +459,7 @@ class _Collector:
             mirror = self.mixed.get((n, k, m), sp.S.Zero)
             if not (c + mirror).has(*self.x, Unknown, Data):
                 self.mixed[m, k, n] = self.mixed[n, k, m] = (c + mirror) / 2
-        transport = tuple((a, v) for a, v in sorted(self.speeds.items()) if v != 0)
-        return tuple(finished), transport, sp.Add(*self.pointwise)
+        return tuple(finished), sp.Add(*self.pointwise)
 
     def _paired(self) -> list[tuple[dict[Order, sp.Expr], FluxTerm, sp.Expr]]:
         """Every flux with its outer operator. What is linear in a D of several terms and has not D* outside is taken
@@ -482,18 +498,21 @@ class _Collector:
 
     def _linear(self, c: sp.Expr, m: Order, u: Unknown, quoted: sp.Expr) -> None:
         """c ∂_a u is transport with the speed −c, and c ∂^{2k} u = −κ D*D u with D = ∂^k."""
-        if sum(m) == 1 and len(self.unknowns) > 1 and self.weight == 1:
-            self._law(m, -c * u)
+        if sum(m) == 1 and self.weight != 1:
+            self._advection(m, c * self.weight, u, quoted)
             return
-        if sum(m) == 1:
-            if self.weight != 1:
-                raise UnsupportedTermError(f"{quoted}: transport of varying speed is not supported yet")
-            self.speeds[m.index(1)] = self.speeds.get(m.index(1), sp.S.Zero) - c
+        if sum(m) == 1 and len(self.unknowns) > 1:
+            self._law(m, -c * u)
             return
         k = self.unknowns.index(u)
         if sum(m) % 2:
-            kind = "a derivative of odd order is dispersion"
-            raise UnsupportedTermError(f"{quoted}: {kind}, not of the form −D*Φ(D u); not supported yet")
+            if self.weight != 1 or len([n for n in m if n]) > 1:
+                raise UnsupportedTermError(
+                    f"{quoted}: dispersion, a derivative of odd order, is along one axis and has a constant factor"
+                )
+            a = next(a for a, n in enumerate(m) if n)
+            self.speeds[a, m[a], k] = self.speeds.get((a, m[a], k), sp.S.Zero) - c
+            return
         half = tuple(n // 2 for n in m)
         if any(n % 2 for n in m):  # ∂_xy = (∂ₓ∂ᵧ + ∂ᵧ∂ₓ)/2
             odd = [a for a, n in enumerate(m) if n % 2]
@@ -518,6 +537,17 @@ class _Collector:
         if flux.atoms(Feature):
             raise UnsupportedTermError("smooth(…) inside the flux of a conservation law is not supported yet")
         self.laws[m.index(1)] = self.laws.get(m.index(1), sp.S.Zero) + flux
+
+    def _advection(self, m: Order, a: sp.Expr, u: Unknown, quoted: sp.Expr) -> None:
+        """a ∂u, a speed that varies."""
+        if u != self.u or a.has(self.u):
+            raise UnsupportedTermError(
+                f"{quoted}: transport of varying speed carries the field of its own equation, at a speed that does not "
+                f"read it; in conservative form, d(F({self.u.func}), {self.x[m.index(1)]}), a flux may read all fields"
+            )
+        if a.atoms(Feature):
+            raise UnsupportedTermError(f"{quoted}: smooth(…) in a speed is not supported yet")
+        self.carried[m.index(1)] = self.carried.get(m.index(1), sp.S.Zero) - a
 
     def _flux(self, c: sp.Expr, m: Order, e: sp.Expr, quoted: sp.Expr) -> None:
         found: list[tuple[sp.Expr, int]] = []
@@ -555,12 +585,18 @@ class _Collector:
         """c ∂^m(g D u_k) with a g that reads no derivatives."""
         linear = [f for f in sp.Mul.make_args(e) if f in forms]
         g = e / linear[0] if len(linear) == 1 else e
+        if not any(m) and len(linear) == 1 and not g.atoms(sp.Derivative):
+            factor, (k, operator) = forms[linear[0]]
+            if all(sum(inner) == 1 for inner, _ in operator):
+                for inner, a in operator:
+                    self._advection(inner, c * factor * a * g, self.unknowns[k], quoted)
+                return
         if g.atoms(sp.Derivative) or not any(m):
             raise UnsupportedTermError(
                 f"{quoted}: not in flux form −D*Φ(D u), for there is no D u with a {_show(((m, sp.S.One),), self.x)} "
                 f"in D inside the outer derivative; write diffusion as div(g*grad({self.u.func})) or "
                 f"d(flux, {self.x[0]}), unexpanded. A coefficient of another derivative may read fields, data and "
-                f"smooth(…), and no derivatives themselves (transport of varying speed is not supported yet); a "
+                f"smooth(…), and no derivatives themselves; a "
                 f"function of the gradient that is no divergence reads it at the nodes, as in "
                 f"norm2(smooth(grad({self.u.func}), 0))"
             )

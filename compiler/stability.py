@@ -269,7 +269,7 @@ class _Analysis:
         """Transport is governed by the CFL or von Neumann's condition, all else by the scheme's own notion; where that
         has no bound but the maximum principle has, as for many reactions, by the latter."""
         if self.system.laws:
-            walls = any(law.axis.sides for law in self.system.laws)
+            walls = any(law.axis.sides or law.law.advective for law in self.system.laws)
             return "maximum principle" if walls and self.claim("maximum principle").x is not None else "CFL"
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
@@ -614,6 +614,8 @@ class _Analysis:
 
     def _cfl(self) -> Claim:
         """The von Neumann limit of waves and transport as a Courant number."""
+        if any(v.term.order > 1 for v in self.system.transports):
+            return Claim(why_not="does not apply: the speed of dispersive waves grows with their frequency")
         if self.system.transports:
             claim = self._transport
             rate = claim.rate
@@ -635,6 +637,8 @@ class _Analysis:
         if system.banks or not bounds.uniform or self._parts:
             return Claim(why_not="transport together with nonlinear, varying or split terms has no symbol")
         assumptions = ("constant coefficients, periodic along the transport",)
+        if system.width > 1:
+            return Claim(why_not="transport in a system has no symbol of one number")
         if not system.fluxes:
             return self._skew(assumptions)
         R = self._factor
@@ -644,7 +648,11 @@ class _Analysis:
             )
         axes = {a for t in system.transports for a in [t.axis]}
         axes |= {a for f in system.fluxes for p in f.own[0].products for a, m in enumerate(p.orders) if m}
-        if len(axes) == 1 and all(f.viscous for f in system.fluxes):
+        if (
+            len(axes) == 1
+            and all(f.viscous for f in system.fluxes)
+            and all(v.term.order == 1 for v in system.transports)
+        ):
             x, sharp = fourier.limit(R, lambda tau: self._symbol(next(iter(axes)), tau, unit=True))
             sharp_text = "" if sharp else ", a number just below it"
             proof = f"|R| ≤ 1 at every frequency up to the Courant number {short(rational(x))}{sharp_text}"
@@ -718,11 +726,17 @@ class _Analysis:
         if notion not in ("CFL", "maximum principle"):
             return Claim(why_not="conservation laws keep their range and variation, and no more is known of them")
         speeds, constant, assumptions, why_not = bounds.waves
+        if self.system.transports:
+            why_not = why_not or "dispersion beside a conservation law is not covered"
+        carried = [law.law.advective for law in self.system.laws]
         sides = [side for law in self.system.laws for side in law.axis.sides or ()]
         if sides and notion == "CFL":
             why_not = why_not or "between walls the total variation grows with what they let in"
-        if any(side.parity > 0 for side in sides):
+        conserved = (law for law in self.system.laws if not law.law.advective)
+        if any(side.parity > 0 for law in conserved for side in law.axis.sides or ()):
             why_not = why_not or "values pile up at a wall without flux"
+        if any((side.plane, side.parity) not in (("face", 1), ("node", -1)) for side in sides):
+            why_not = why_not or "a value beyond a wall on a face, or an open one, is no mean of those before it"
         box = getattr(self.system.problem.unknowns[0].func, "bounds", None)
         outside = [side.value for side in sides if box is not None and not box[0] <= side.value <= box[1]]
         if outside:
@@ -741,8 +755,10 @@ class _Analysis:
         if why_not or speeds is None or diagonal is None:
             return Claim(why_not=why_not)
         assumptions = (*assumptions, *(bounds.diagonal.assumptions if self.system.fluxes else ()))
-        factor = 1 if constant or (dimension == 1 and not ranged) else 2
-        rate, symbol = factor * speeds + diagonal, f"{'2' * (factor > 1)}Σ sup|F'|/h"
+        whole = dimension == 1 and not ranged  # the total variation, else the range
+        factor = (2 if whole else 1) if all(carried) else 2 if any(carried) else 1 if constant or whole else 2
+        speed = "|a|" if all(carried) else "|F'|"
+        rate, symbol = factor * speeds + diagonal, f"{'2' * (factor > 1)}Σ sup{speed}/h"
         symbol += " + max Aᵢᵢ" * bool(self.system.fluxes)
         proof = "no value leaves the range of its neighbours"
         if not ranged and dimension == 1:

@@ -82,6 +82,7 @@ TERMS: dict[str, sp.Expr] = {
     "∂x((1 + u²) ∂x u)": loom.d((1 + w**2) * loom.d(w, x), x),
     "−∂xxxx u": -loom.laplacian(loom.laplacian(w)) / 8,
     "c ∂x u": loom.d(w, x) / 2 + loom.laplacian(w) / 10,
+    "c ∂xxx u": loom.d(w, x, 3) / 20 + loom.laplacian(w) / 10,
     "div(g(|∇u|²) ∇u)": loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)),
     "div(a ∇u), a given": loom.div(a * loom.grad(u)),
     "div(D ∇u), D constant": loom.div(sp.Matrix([[1, s], [s, 1]]) * loom.grad(u)),

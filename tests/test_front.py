@@ -62,7 +62,7 @@ WRONG = {
     "dirichlet value": (lambda: loom.Dirichlet("1"), loom.BoundaryError, "must be a real number"),
     "unknown symbol": (lambda: zoo_compile(loom.laplacian(u) * Symbol("mu")), loom.DeclarationError, "unknown symbol mu"),
     "transport": (lambda: zoo_compile(loom.d(u, x)), loom.BoundaryError, "periodic axis"),
-    "dispersion": (lambda: zoo_compile(loom.d(u, x, 3)), loom.UnsupportedTermError, "odd order"),
+    "dispersion": (lambda: zoo_compile(loom.d(u, x, 3)), loom.BoundaryError, "periodic axis"),
     "not in flux form": (lambda: zoo_compile(u * loom.laplacian(u)), loom.UnsupportedTermError, "not in flux form"),
     "cross diffusion": (lambda: zoo_compile(loom.d(loom.d(u, y)**3, x)), loom.UnsupportedTermError, "not in flux form"),
     "time outside a divergence": (lambda: zoo_compile(loom.t * loom.laplacian(u)), loom.UnsupportedTermError, "inside the outer derivative"),

@@ -62,6 +62,14 @@ def ridges() -> np.ndarray:
     return found
 
 
+def solitons() -> Start:
+    """Two of different speeds, the faster one behind."""
+    x = 0.25 * np.arange(240)
+    waves = (k / 2 / np.cosh(np.sqrt(k) / 2 * (x - at)) ** 2 for k, at in ((2.0, 12.0), (0.7, 26.0)))
+    found: np.ndarray = sum(waves, np.zeros(240))
+    return found[None], {}
+
+
 def gray_scott() -> Start:
     seed = np.zeros((SIZE, SIZE))
     seed[40:56, 40:56] = 1
@@ -100,6 +108,8 @@ STARTS: dict[str, Callable[[], Start]] = {
     "wave": lambda: (bump(0.3, 0.6, 0.05)[None], {}),
     "burgers": lambda: ((bump(0.3, 0.3, 0.15) - 0.8 * bump(0.7, 0.6, 0.15))[None], {}),
     "basin": lambda: (np.stack([1 + bump(0.3, 0.35, 0.08), *np.zeros((2, SIZE, SIZE))]), {}),
+    "wind": lambda: ((bump(0.75, 0.5, 0.1) + (np.hypot(*(p - 0.5 for p in plane())) < 0.12))[None], {}),
+    "solitons": solitons,
     "poisson": poisson,
     "inpainting": inpainting,
 }
@@ -122,7 +132,10 @@ def draw(name: str, before: Tensor, after: Tensor) -> None:
     """The first field, or a colour image of three."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     for panel, u, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
-        if name == "colour":
+        if u.ndim == 2:
+            panel.plot(u[0].numpy())
+            panel.set(ylim=(-0.1, 1.1))
+        elif name == "colour":
             panel.imshow(u.movedim(0, 2).clamp(0, 1).numpy())
         else:
             grey = name in ("perona_malik", "total_variation", "you_kaveh", "inpainting", "edges", "coherence")
