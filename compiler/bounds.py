@@ -27,7 +27,7 @@ from .discretise import TAU, DiscreteFlux, SemiDiscrete
 from .fields import Data, Parameter, Reading, Unknown, t
 from .grid import exact
 from .nonlinearity import Range, defined, range_of, range_on, union
-from .ops import parity_of
+from .pointwise import parity_of
 from .problem import explicit_symbols
 from .stencil import Polynomial, Stencil, number, rational, squared_norm
 from .tensors import MU1, MU2, Feature, TensorEntry, given_tensors

@@ -47,6 +47,7 @@ from .fields import Data, Unknown, t
 from .graph import Builder, Value
 from .grid import Axis, Grid, Location, Parity, Walls, axes_of, symmetry
 from .notation import show_operator
+from .pointwise import computable, parity_of
 from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, TransportTerm, explicit_symbols
 from .stencil import ACCURACIES, Stencil
 from .tensors import Smoothed, TensorEntry
@@ -133,7 +134,7 @@ class FiniteDifference:
         if term.diffusivity is None:
             raise UnsupportedTermError(f"the flux {term.flux} is not g·s with a diffusivity g that is finite at s = 0")
         for s, _ in term.slots:
-            if ops.parity_of(term.diffusivity, {s: -1}) != 1:
+            if parity_of(term.diffusivity, {s: -1}) != 1:
                 raise UnsupportedTermError(
                     f"the diffusivity {term.diffusivity} is not even in {s}; only squares of derivatives can be "
                     f"averaged to the nodes, as in norm2(grad(u))"
@@ -408,7 +409,7 @@ def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: i
                     f"{shown} at order {order}; use NoFlux(), Dirichlet(…), Periodic(), or FiniteDifference(order=2)"
                 )
             own = flux.term.slots[flux.term.own][0]
-            if along and flux.term.diffusivity is None and ops.parity_of(flux.term.flux, {own: -1}) != -1:
+            if along and flux.term.diffusivity is None and parity_of(flux.term.flux, {own: -1}) != -1:
                 raise BoundaryError(
                     f"the flux {flux.term.flux} through a wall with a Neumann or Robin condition along {axis.name} "
                     f"has to be an odd function of {shown}"
@@ -951,7 +952,7 @@ class SemiDiscrete:
             arguments[x] = self.position(builder, x, place)
         e = e.xreplace({t: builder.now})
         used = {s: n for s, n in arguments.items() if s in e.free_symbols}
-        alien = ops.computable(e)
+        alien = computable(e)
         if alien is not None:
             raise UnsupportedTermError(
                 f"{alien} in {e} has no meaning on a grid; see the list of functions in the docs"

@@ -27,7 +27,7 @@ import sympy as sp
 from .errors import DeclarationError, strict, suggest
 from .fields import FluxWeight, Parameter
 from .nonlinearity import diffusivity
-from .ops import computable, evaluate
+from .pointwise import computable, evaluate
 
 KINDS = {
     "rational": "perona-malik",

@@ -17,7 +17,7 @@ from ..compiler import notation
 from ..compiler.bounds import own_stencils, radial, shown_law
 from ..compiler.energy import energy_of
 from ..compiler.fields import Data, Parameter, Unknown
-from ..compiler.ops import evaluate
+from ..compiler.pointwise import evaluate
 from ..compiler.reference import Reference
 from ..templates import environment
 from .lift import kernels_of, trained_values
