@@ -164,9 +164,7 @@ def step_graph(system: SemiDiscrete, scheme: Scheme, secants: bool = False) -> n
     """One step of the scheme, run on graph values."""
     builder = Builder(system.axes, secants)
     name = system.problem.state
-    old = [system.state(builder, name + "_old" * i) for i in range(scheme.memory + 1)]
-    for i, u in enumerate(old):
-        u.time = t - i * TAU
+    old = [system.state(builder, name + "_old" * i, t - i * TAU) for i in range(scheme.memory + 1)]
     own = {n: sp.Symbol(n, positive=True) for n in scheme.own}
     f: Any = system.right_hand_side(builder)
     if scheme.anchored:

@@ -45,12 +45,15 @@ from .errors import (
 )
 from .fields import Data, Unknown, t
 from .graph import Builder, Value
-from .grid import Axis, Grid, Location, Parity, Walls, axes_of, symmetry
+from .grid import Axis, Grid, Location, Parity, Walls, at_time, axes_of, symmetry
 from .notation import show_operator
 from .pointwise import computable, parity_of
 from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, TransportTerm, explicit_symbols
 from .stencil import ACCURACIES, Stencil
 from .tensors import Smoothed, TensorEntry
+
+NEW = sp.Symbol("t new", real=True)
+"""The time of the state u in f.frozen(at)(u); no parameter can have this name."""
 
 Fields = ops.Fields
 
@@ -91,6 +94,7 @@ class FiniteDifference:
             reading = [f for f in fluxes if not fields or i in f.term.fields]
             _check_corners(one, reading)
             _check_open(one, reading, self.order)
+            _check_varying(one, reading, problem)
         transports = tuple(self._transport(term, every) for term in problem.transport)
         mixed = tuple(self._mixed(term, every) for term in problem.mixed)
         if problem.features and any(axis.open for one in every for axis in one):
@@ -113,7 +117,7 @@ class FiniteDifference:
         if len(held := frozenset().union(*(axis.held for axis in axes))) > 1:
             raise BoundaryError(
                 f"diffusion tensors, mixed derivatives and cross-diffusion between walls of the values "
-                f"{', '.join(f'{v:g}' for v in sorted(held))} are not supported yet; give all one value"
+                f"{', '.join(sorted(map(_shown, held)))} are not supported yet; give all one value"
             )
         ends = ((term.outer, term.component), (term.inner, term.of))
         E, K = (Stencil.build({orders: sp.S.One}, fields[i]) for orders, i in ends)
@@ -363,6 +367,10 @@ class DiscreteMixed:
         return self.inner.target if self.inner.target == self.outer.target else (0,) * len(self.inner.target)
 
 
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, sp.Expr) else f"{value:g}"
+
+
 def _check_planes(problem: Problem, fields: Fields) -> None:
     """The conditions of all fields at one end of an axis have to lie on one plane."""
     for a, x in enumerate(problem.coordinates):
@@ -392,6 +400,29 @@ def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> No
             f"Dirichlet walls of different values meet along {names}, and a diffusivity that couples directions reads "
             f"the gradient in that corner; give both one value, or one of them NoFlux() or Periodic()"
         )
+
+
+def _check_varying(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], problem: Problem) -> None:
+    """Along a wall whose value varies in space derivatives of u are not 0, and have no parity about it."""
+    names = tuple(a.name for a in axes)
+    for axis in axes:
+        value = next((v for v in axis.values if isinstance(v, sp.Expr) and v.free_symbols - {t}), None)
+        what = "mixed derivatives and smoothed values" if problem.mixed or problem.features else ""
+        for f in fluxes if value is not None else ():
+            if any(sum(m) > 1 for m, _ in f.term.operator):
+                what = show_operator(f.term.operator, names)
+            elif (
+                not f.local
+                and f.term.diffusivity is not None
+                and not f.term.linear
+                and f.term.diffusivity.has(*(s for s, _ in f.term.slots))
+            ):
+                what = f"the diffusivity {f.term.diffusivity}, which couples directions"
+        if value is not None and what:
+            raise BoundaryError(
+                f"the value {value} varies along a wall across {axis.name}, beside which {what} is not supported; give "
+                f"a number, or an expression in loom.t alone"
+            )
 
 
 def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: int) -> None:
@@ -506,8 +537,7 @@ class RightHandSide:
         op = self.builder.graph.nodes[u.name]["op"]
         if isinstance(op, ops.Ghost) or (isinstance(op, ops.Input) and op.role in ("state", "data")):
             return u
-        ring = ops.Ghost(self.system.parity, self.system.walls, self.system.fields)
-        return self.builder.named(self.builder.add(ring, u.name, hint="{0}_ring"), u.time)
+        return self.builder.named(self.builder.add(self.system.ghost(u.time), u.name, hint="{0}_ring"), u.time)
 
     def _sum(self, u: Value, at: Value) -> Value:
         system, builder = self.system, self.builder
@@ -687,9 +717,15 @@ class SemiDiscrete:
         assert not self.fields
         return replace(self, axes=tuple(axis.homogeneous for axis in self.axes))
 
-    def state(self, builder: Builder, name: str | None = None) -> Value:
-        name = name or self.problem.state
-        return builder.named(builder.add(ops.Input(name, "state", self.parity, self.walls, self.fields), hint=name), t)
+    def ghost(self, time: sp.Expr) -> ops.Ghost:
+        """The ring of a state at some time."""
+        fields = tuple(tuple(axis.at(time) for axis in axes) for axes in self.fields)
+        return ops.Ghost(self.parity, at_time(self.walls, time), fields, time)
+
+    def state(self, builder: Builder, name: str | None = None, time: sp.Expr = t) -> Value:
+        name, ring = name or self.problem.state, self.ghost(time)
+        op = ops.Input(name, "state", ring.parity, ring.walls, ring.fields)
+        return builder.named(builder.add(op, hint=name), time)
 
     def component(self, builder: Builder, u: Value, i: int) -> Value:
         """The i-th field of a state: itself where there is but one."""
@@ -713,10 +749,10 @@ class SemiDiscrete:
         """f(u), or with `frozen` f.frozen(at)(u), of one axis or of all, as a graph for the NumPy reference."""
         if (part, frozen) not in self._graphs:
             builder = Builder(self.axes)
-            u = self.state(builder)
+            u = self.state(builder, time=NEW if frozen else t)
             f = self.right_hand_side(builder)
             f = f if part is None else f.split()[part]
-            at = self.state(builder, FROZEN) if frozen else u
+            at = self.state(builder, FROZEN) if frozen else u  # in f.frozen(at)(u) both have times of their own
             self._graphs[part, frozen] = builder.finish((f.frozen(at)(u) if frozen else f(u)).name)
         return self._graphs[part, frozen]
 
@@ -804,7 +840,7 @@ class SemiDiscrete:
         """K u_i where it meets the other derivative of a coupling."""
         D = self._subscript(((orders, sp.S.One),))
         v = self.component(builder, u, i)
-        s = builder.add(ops.Stencil(K, f"K_{D}", *self.of(i)), v.name, hint="{0}_" + D)
+        s = builder.add(ops.Stencil(K, f"K_{D}", v.place.parity, v.place.walls), v.name, hint="{0}_" + D)
         return self._average(builder, s, m.meeting, K.axes, back=False)
 
     def coupling(self, builder: Builder, m: DiscreteMixed, u: Value, names: dict[sp.Expr, str]) -> tuple[sp.Expr, str]:
@@ -871,7 +907,7 @@ class SemiDiscrete:
             v = self.component(builder, u, flux.term.fields[i])
             names = [self._subscript(operator, j) for j in range(len(flux.stencils[i]))]
             found[s] = [
-                builder.add(ops.Stencil(K, f"K_{name}", *self.of(flux.term.fields[i])), v.name, hint="{0}_" + name)
+                builder.add(ops.Stencil(K, f"K_{name}", v.place.parity, v.place.walls), v.name, hint="{0}_" + name)
                 for K, name in zip(flux.stencils[i], names, strict=True)
             ]
         return found
@@ -879,8 +915,9 @@ class SemiDiscrete:
     def _transported(self, builder: Builder, transport: Transport, u: Value) -> Value:
         """T u."""
         axis = self.axes[transport.axis].name * transport.term.order
-        op = ops.Stencil(transport.stencil, f"T_{axis}", *self.of(transport.term.of))
-        return builder.value(op, self.component(builder, u, transport.term.of).name, hint="{0}_" + axis + "_centred")
+        v = self.component(builder, u, transport.term.of)
+        op = ops.Stencil(transport.stencil, f"T_{axis}", v.place.parity, v.place.walls)
+        return builder.value(op, v.name, hint="{0}_" + axis + "_centred")
 
     def averaged(
         self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]]

@@ -621,7 +621,8 @@ class _Emitter:
             velocity = ", velocity" if self._order == 2 else ""
             lines.append(f"state = self.start(u{velocity}{passed})")
         else:
-            lines.append(f"state = (self.extend(u),) * {count}" if many else "state = self.extend(u)")
+            first_state = self.step.extended("u")
+            lines.append(f"state = ({first_state},) * {count}" if many else f"state = {first_state}")
         first = self.scheme.starting_steps
         lines.append(f"for k in range({first}, self.steps):" if first else "for k in range(self.steps):")
         if many and self.cyclic:
@@ -659,7 +660,8 @@ class _Emitter:
         unpacked = f"{', '.join(inputs)} = state"
         functions = []
         if self.start is not None:
-            results = [self._ringed(self.start, r) for r in self.start.results]
+            times = self.scheme.begins(TAU)
+            results = [self._ringed(self.start, r, at) for r, at in zip(self.start.results, times, strict=True)]
             state = self._states(self.start)[0]
             velocity = ["velocity: Tensor"] if self._order == 2 else []
             functions.append(
@@ -669,13 +671,15 @@ class _Emitter:
                     "scalars": [
                         *(["k = 0"] if self._needs_k(self.start) else []),
                         *self._scalars(self.start),
-                        f"{state} = self.extend(u)",
+                        f"{state} = {self.start.extended('u')}",
                     ],
                     "statements": self.start.statements(),
                     "result": ", ".join(results),
                 }
             )
-        results = [self._ringed(self.step, self.step.results[0]), *inputs[: self.memory], *inputs[1 + self.memory :]]
+        advance = self.network.advance or sp.S.Zero
+        newest = self._ringed(self.step, self.step.results[0], t + advance)
+        results = [newest, *inputs[: self.memory], *inputs[1 + self.memory :]]
         functions.append(
             {
                 "lines": signature("step", ["self", f"state: {kind}", "k: int", *data], kind),
@@ -715,11 +719,11 @@ class _Emitter:
         return [body.names[n] for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "state"]
 
     @staticmethod
-    def _ringed(body: Body, result: str) -> str:
+    def _ringed(body: Body, result: str, time: sp.Expr) -> str:
         inputs = {
             body.names[n] for n, op in body.graph.nodes(data="op") if isinstance(op, Input) and op.role == "state"
         }
-        return result if result in inputs else f"self.extend({result})"
+        return result if result in inputs else body.extended(result, time)
 
     def _needs_k(self, body: Body) -> bool:
         return any("(k)" in line or "[k" in line for line in self._scalars(body))
@@ -734,6 +738,10 @@ class _Emitter:
             raise SchemeError(f"{name} only scales stencils that are trained themselves; train one of the two")
         ops = [op for _, op in body.graph.nodes(data="op")]
         read = {s for op in ops if getattr(op, "label", "") not in self.learned for s in op.scalars}
+        if self.step.driven and body is self.step and self.network.advance is not None:  # of the ring of the new state
+            read |= self.network.advance.free_symbols
+        if self.step.driven and body is self.start:
+            read |= {TAU}
         lines = []
         for symbol in sorted(read, key=str):
             name = self.scalars[symbol]
@@ -863,13 +871,11 @@ class _Emitter:
                 if role == "state"
                 else f"The ghost ring of {v}."
             )
-            methods.append({"name": "extend" if role == "state" else f"extend_{v}", "v": v, "doc": doc, "lines": lines})
-        other = [
-            op
-            for _, op in self.network.step.nodes(data="op")
-            if isinstance(op, Ghost) and (op.walls, op.fields) != self.step.walls
-        ]
-        if other:
+            more = ", t: Tensor" * (role == "state" and self.step.driven)
+            name = "extend" if role == "state" else f"extend_{v}"
+            methods.append({"name": name, "v": v, "more": more, "doc": doc, "lines": lines})
+        other = [op for _, op in self.network.step.nodes(data="op") if isinstance(op, Ghost) and op.still]
+        if other and not self.step.still:
             lines = self._ring("w", other[0], self.layout.ring, "state")
             doc = "The ghost ring of a direction, which vanishes on the walls."
             methods.append({"name": DIRECTION, "v": "w", "doc": doc, "lines": lines})
@@ -1008,9 +1014,39 @@ def ring_lines(
     for a, width in enumerate(widths):
         if width:
             values = walls[a] if walls else (0.0, 0.0)
+            values, code = wall_lines(v, axes, widths, a, values)
+            lines += code
             pieces = continuation(v, axes, a, 0, parity[a], (width, width), role, values)
             lines += concatenate(v, pieces, a - len(axes), LINE - 8)
     return lines
+
+
+def wall_lines(
+    v: str, axes: tuple[Axis, ...], widths: Sequence[int], a: int, values: tuple[Any, Any]
+) -> tuple[tuple[Any, Any], list[str]]:
+    """Names for the values of the walls across axis `a` that vary, and the statements that compute them. The axes
+    before it have their ghost nodes already."""
+    names, lines, found = {t: "t"}, list[str](), list[Any]()
+    d, read = len(axes), set().union(*(e.free_symbols for e in values if isinstance(e, sp.Expr)))
+    for b, axis in enumerate(axes):
+        x = sp.Symbol(axis.name, real=True)
+        if x in read:
+            at, ring = f"at_{axis.name}", widths[b] if b < a else 0
+            h, first = literal(float(axis.spacing)), literal(axis.coordinate(-2 * ring))
+            lines += [
+                f"{at} = torch.arange({v}.shape[{b - d}], device={v}.device)",
+                f"{at} = ({first} + {h} * {at}.double()).to({v}.dtype)",
+            ]
+            if b < d - 1:
+                lines.append(f"{at} = {at}[:{', None' * (d - 1 - b)}]")
+            names[x] = at
+    for end, value in zip(("low_value", "high_value"), values, strict=True):
+        if not isinstance(value, sp.Expr):
+            found.append(value)
+            continue
+        lines += assign(end, torch_code(value, names, frozenset(names.values())), LINE - 8)
+        found.append(end)
+    return (found[0], found[1]), lines
 
 
 def _factor(e: sp.Expr) -> str:

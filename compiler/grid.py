@@ -24,7 +24,7 @@ occurs once in the reflected picture and every other point twice, hence its quad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from numbers import Real
@@ -34,12 +34,17 @@ import numpy as np
 import sympy as sp
 
 from .errors import BoundaryError, DiscretisationError, strict
+from .fields import t
+from .pointwise import evaluate
 from .registry import Registry
 
 Location = tuple[int, ...]
 """Per axis 0 on the nodes, 1 on the faces."""
 
-Walls = tuple[tuple[float, float], ...]
+Number = Any
+"""A number, or an expression in the coordinates along a wall and the time."""
+
+Walls = tuple[tuple[Number, Number], ...]
 """Per axis the value of the unknown on the low and the high mirror plane; empty where all are 0."""
 
 Parity = tuple[tuple[int, int], ...]
@@ -103,7 +108,7 @@ class NoFlux(Boundary):
 class Mixed(Boundary):
     """Base of the conditions a·u + b·∂u/∂n = v on the outermost cell faces, n pointing outwards."""
 
-    def coefficients(self) -> tuple[float, float, float]:
+    def coefficients(self) -> tuple[float, float, Number]:
         """(a, b, v)."""
         raise NotImplementedError
 
@@ -122,14 +127,15 @@ class Mixed(Boundary):
 @boundary("neumann")
 @dataclass(frozen=True)
 class Neumann(Mixed):
-    """∂u/∂n = value on the outermost cell faces, n pointing outwards; with 0 it is `NoFlux`."""
+    """∂u/∂n = value on the outermost cell faces, n pointing outwards; with 0 it is `NoFlux`. The value is a number, or
+    an expression in the coordinates along the wall and `loom.t`."""
 
-    value: float = 0
+    value: Number = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", _real(self.value, f"Neumann({self.value!r})"))
+        object.__setattr__(self, "value", _value(self.value, f"Neumann({self.value!r})"))
 
-    def coefficients(self) -> tuple[float, float, float]:
+    def coefficients(self) -> tuple[float, float, Number]:
         return 0.0, 1.0, self.value
 
 
@@ -137,17 +143,18 @@ class Neumann(Mixed):
 @dataclass(frozen=True)
 class Robin(Mixed):
     """a·u + b·∂u/∂n = value on the outermost cell faces, n pointing outwards, with a ≥ 0 and b > 0, so that what flows
-    out grows with u."""
+    out grows with u. The value is a number, or an expression in the coordinates along the wall and `loom.t`."""
 
     a: float
     b: float
-    value: float = 0
+    value: Number = 0
 
     def __post_init__(self) -> None:
-        for name in ("a", "b", "value"):
+        for name, checked in (("a", _real), ("b", _real), ("value", _value)):
             given = f"Robin(a={self.a!r}, b={self.b!r}, value={self.value!r})"
-            object.__setattr__(self, name, _real(getattr(self, name), given))
-        if self.b > 0 and not (self.a / self.b < 1e30 and abs(self.value) / self.b < 1e30):
+            object.__setattr__(self, name, checked(getattr(self, name), given))
+        large = not isinstance(self.value, sp.Expr) and self.b > 0 and not abs(self.value) / self.b < 1e30
+        if large or (self.b > 0 and not self.a / self.b < 1e30):
             raise BoundaryError(
                 f"Robin(a={self.a!r}, b={self.b!r}, value={self.value!r}): a/b and value/b must be below 1e30; for "
                 f"b = 0 use Dirichlet"
@@ -158,7 +165,7 @@ class Robin(Mixed):
                 f"for b = 0 use Dirichlet"
             )
 
-    def coefficients(self) -> tuple[float, float, float]:
+    def coefficients(self) -> tuple[float, float, Number]:
         return self.a, self.b, self.value
 
 
@@ -174,30 +181,40 @@ class Periodic(Boundary):
 @boundary("dirichlet")
 @dataclass(frozen=True)
 class Dirichlet(Boundary):
-    """u = value on the boundary: one spacing outside the outermost node, or on the face of a cell-centred grid."""
+    """u = value on the boundary: one spacing outside the outermost node, or on the face of a cell-centred grid. The
+    value is a number, or an expression in the coordinates along the wall and `loom.t`."""
 
-    value: float = 0
+    value: Number = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", _real(self.value, f"Dirichlet({self.value!r})"))
+        object.__setattr__(self, "value", _value(self.value, f"Dirichlet({self.value!r})"))
 
     @property
     def text(self) -> str:
         return f"dirichlet({_number(self.value)})"
 
     def side(self, centering: str) -> Side:
-        return Side(plane="node" if centering == "vertex" else "face", parity=-1, value=float(self.value))
+        return Side(plane="node" if centering == "vertex" else "face", parity=-1, value=self.value)
+
+
+def _value(value: Any, given: str) -> Number:
+    """A number, or an expression that is checked against the coordinates later."""
+    if isinstance(value, sp.Expr) and not value.is_number:
+        return value
+    return _real(value, given)
 
 
 def _real(value: Any, given: str) -> float:
     if not isinstance(value, (Real, sp.Number, sp.NumberSymbol)) or isinstance(value, bool):
-        raise BoundaryError(f"{given}: the value must be a real number, the same along the wall")
+        raise BoundaryError(f"{given}: the value must be a real number, or an expression in coordinates and loom.t")
     if not abs(float(value)) < 1e30:
         raise BoundaryError(f"{given}: the value must be finite and below 1e30")
     return float(value)
 
 
-def _number(value: float) -> str:
+def _number(value: Number) -> str:
+    if isinstance(value, sp.Expr):
+        return str(value)
     return str(int(value)) if value == int(value) else repr(value)
 
 
@@ -208,7 +225,7 @@ class Side:
 
     plane: Literal["face", "node"]
     parity: int
-    value: float = 0.0
+    value: Number = 0.0
     mixed: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -246,7 +263,7 @@ class Axis:
         """Parity of the unknown about the two planes."""
         return (1, 1) if self.sides is None else (self.sides[0].parity, self.sides[1].parity)
 
-    def ghost(self, end: int) -> tuple[float, float]:
+    def ghost(self, end: int) -> tuple[float, Number]:
         """r and s of the ghost value r·u₀ + s beyond an open side."""
         assert self.sides is not None
         a, b = self.sides[end].mixed or (0.0, 1.0)
@@ -260,11 +277,23 @@ class Axis:
 
     @property
     def fed(self) -> bool:
-        """Does a wall let something in, whatever u is?"""
-        return any(side.mixed and side.mixed[0] == 0 for side in self.sides or ())
+        """Does a wall let something in, whatever u is, or hold it at values that vary?"""
+        return any(side.mixed and side.mixed[0] == 0 for side in self.sides or ()) or self.varying
 
     @property
-    def values(self) -> tuple[float, float]:
+    def varying(self) -> bool:
+        """Does a value vary along a wall, or in time?"""
+        return any(isinstance(side.value, sp.Expr) for side in self.sides or ())
+
+    def at(self, time: sp.Expr) -> Axis:
+        """The same axis at some time."""
+        if self.sides is None or not self.varying:
+            return self
+        low, high = (replace(side, value=_at(side.value, time)) for side in self.sides)
+        return replace(self, sides=(low, high))
+
+    @property
+    def values(self) -> tuple[Number, Number]:
         """The values of the unknown on the two planes, or what an open side adds to its ghost value."""
         if self.sides is None:
             return 0.0, 0.0
@@ -273,12 +302,12 @@ class Axis:
 
     @property
     def fixed(self) -> frozenset[float]:
-        """The values to which the ends draw the unknown: those it is held at, or v/a."""
+        """The numbers to which the ends draw the unknown: those it is held at, or v/a."""
         drawn = {s.value / s.mixed[0] for s in self.sides or () if s.mixed and s.mixed[0]}
-        return self.held | drawn
+        return frozenset(v for v in self.held | drawn if not isinstance(v, sp.Expr))
 
     @property
-    def held(self) -> frozenset[float]:
+    def held(self) -> frozenset[Number]:
         """The values at those ends where the unknown has one."""
         return frozenset(side.value for side in self.sides or () if side.parity < 0)
 
@@ -391,6 +420,31 @@ class Grid:
 
 
 Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
+
+
+def _at(value: Number, time: sp.Expr) -> Number:
+    return value.xreplace({t: time}) if isinstance(value, sp.Expr) else value
+
+
+def at_time(walls: Walls, time: sp.Expr) -> Walls:
+    """The walls at some time."""
+    return tuple((_at(low, time), _at(high, time)) for low, high in walls)
+
+
+def along_wall(
+    value: Number, axes: tuple[Axis, ...], a: int, positions: Sequence[np.ndarray], scalars: Mapping[str, Any]
+) -> np.ndarray:
+    """The values of a wall across axis `a`, of size 1 along it, at positions along the other axes."""
+    shape = tuple(1 if b == a else len(p) for b, p in enumerate(positions))
+    if not isinstance(value, sp.Expr):
+        return np.full((1, 1, *shape), value)
+    slots = {}
+    for b, (axis, p) in enumerate(zip(axes, positions, strict=True)):
+        at = np.array([axis.coordinate(int(i)) for i in p])
+        slots[sp.Symbol(axis.name, real=True)] = at.reshape((-1, *(1,) * (len(axes) - 1 - b)))
+    found = np.asarray(evaluate(value, slots, scalars))
+    found = found.reshape((1,) * (len(shape) + 2 - found.ndim) + found.shape)
+    return np.broadcast_to(found, np.broadcast_shapes(found.shape, (1, 1, *shape)))
 
 
 def symmetry(axes: tuple[Axis, ...]) -> tuple[Parity, Walls]:

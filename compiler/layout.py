@@ -168,7 +168,7 @@ def continuation(
     parity: tuple[int, int],
     width: tuple[int, int],
     role: str,
-    values: tuple[float, float] = (0.0, 0.0),
+    values: tuple[float | str, float | str] = (0.0, 0.0),
 ) -> list[tuple[str, str]]:
     """The pieces (name, code) that continue `v` along axis `a`: ghosts at the low end, `v`, ghosts at the high end.
 
@@ -185,9 +185,18 @@ def continuation(
 
 
 def _ghosts(
-    v: str, axes: tuple[Axis, ...], a: int, location: int, parity: int, width: int, role: str, value: float, low: bool
+    v: str,
+    axes: tuple[Axis, ...],
+    a: int,
+    location: int,
+    parity: int,
+    width: int,
+    role: str,
+    value: float | str,
+    low: bool,
 ) -> tuple[list[tuple[str, str]], bool]:
-    """Ghost pieces from the outermost inwards, and whether they replace the value on the plane."""
+    """Ghost pieces from the outermost inwards, and whether they replace the value on the plane; `value` is a number, or
+    the name of a tensor."""
     axis, d = axes[a], len(axes)
     assert axis.sides is not None
     side = axis.sides[0 if low else 1]
@@ -199,10 +208,13 @@ def _ghosts(
                 f"beside a Neumann or Robin condition along {axis.name} one value beyond the wall is known, and other "
                 f"fields need {width} there: give all fields Neumann or Robin conditions, or none"
             )
-        r, s = axis.ghost(0 if low else 1)[0], value
+        r, s = axis.ghost(0 if low else 1)[0], value  # the number, or the name of a tensor
         inner = v + edge(d, a, ":1" if low else "-1:")
         code = inner if r == 1 else f"{r!r} * {inner}"
-        code += "" if not s else f" + {s!r}" if s > 0 else f" - {-s!r}"
+        if isinstance(s, str):
+            code += f" + {s}"
+        else:
+            code += "" if not s else f" + {s!r}" if s > 0 else f" - {-s!r}"
         return ([(name, code)] if width else []), False
 
     def mirrored(start: int, count: int) -> list[tuple[str, str]]:
@@ -210,11 +222,13 @@ def _ghosts(
             return []
         window = f"{start or ''}:{start + count}" if low else f"-{start + count}:{-start or ''}"
         flip = f".flip({a - d})" if count > 1 else ""
-        minus = "-" if not value else f"{2 * value!r} - "
+        minus = f"2 * {value} - " if isinstance(value, str) else "-" if not value else f"{2 * value!r} - "
         return [(name, f"{minus if parity < 0 else ''}{v}{edge(d, a, window)}{flip}")]
 
     outermost = v + edge(d, a, ":1" if low else "-1:")
     fill = f"torch.full_like({outermost}, {value!r})" if value else f"torch.zeros_like({outermost})"
+    if isinstance(value, str):
+        fill = f"{value} + torch.zeros_like({outermost})"
     fixed = (f"{name}_wall", fill)
     if side.depth % 2 != location % 2:  # the plane lies between the outermost value and its mirror image
         return mirrored(0, width), False

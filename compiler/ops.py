@@ -29,6 +29,7 @@ import sympy as sp
 
 from . import stencil
 from .bank import Bank
+from .fields import t
 from .grid import OPEN, Axis, Location, Parity, Walls, symmetry
 from .pointwise import evaluate, parity_of
 from .solve import Solver
@@ -373,6 +374,8 @@ class Ghost(Op):
     parity: Parity
     walls: Walls = ()
     fields: Fields = ()
+    time: sp.Expr = t
+    """When the walls have their values."""
     kind: ClassVar[str] = "ghost ring"
 
     def place(self, arguments: Sequence[Place]) -> Place:
@@ -382,6 +385,18 @@ class Ghost(Op):
     def homogeneous(self) -> Ghost:
         """That of a direction, which vanishes on the walls."""
         return Ghost(self.parity, (), tuple(tuple(a.homogeneous for a in axes) for axes in self.fields))
+
+    @property
+    def still(self) -> bool:
+        """Are all walls 0?"""
+        return not self.walls and all(axis == axis.homogeneous for axes in self.fields for axis in axes)
+
+    @property
+    def scalars(self) -> frozenset[sp.Symbol]:
+        """Those of the time at which walls that move have their values."""
+        ends = [*self.walls, *(axis.values for axes in self.fields for axis in axes)]
+        moving = any(isinstance(v, sp.Expr) and v.free_symbols & self.time.free_symbols for pair in ends for v in pair)
+        return frozenset(self.time.free_symbols) if moving else frozenset()
 
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         return arguments[0]

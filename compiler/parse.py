@@ -124,17 +124,22 @@ def parse_boundary(given: Any, names: Mapping[str, Any]) -> Any:
     if isinstance(given, str):
         word = given.strip().lower().replace(" ", "")
         numbers = {"dirichlet": 1, "neumann": 1, "robin": 3}
-        call = re.fullmatch(r"([a-z]+)\(([-+.,\deE]*)\)", word)
-        if call and call[1] in numbers:
+        call = re.fullmatch(r"\s*([A-Za-z]+)\s*\((.*)\)\s*", given)
+        if call and (name := call[1].lower()) in numbers:
+            *first, last = call[2].split(",", numbers[name] - 1)
             try:
-                values = [float(v) for v in call[2].split(",")]
+                values = [float(v) for v in first]
             except ValueError:
                 values = []
-            if len(values) == numbers[call[1]]:
-                return BOUNDARIES[call[1]](*values)
+            if len(values) == numbers[name] - 1 and last.strip():
+                condition: Any = BOUNDARIES[name]
+                try:
+                    return condition(*values, _Parser(last, dict(names)).value())
+                except ParseError as error:
+                    raise BoundaryError(f"boundary {given!r}: {error}") from None
         if (name := re.split(r"\W", word)[0]) in numbers:
             example = {"dirichlet": "dirichlet(0.5)", "neumann": "neumann(0.5)", "robin": "robin(1, 2, 0.5)"}[name]
-            raise BoundaryError(f"boundary {given!r}: write what it needs as decimal numbers, such as {example}")
+            raise BoundaryError(f"boundary {given!r}: write what it needs, such as {example}")
         valid = [name for name in BOUNDARIES if name not in numbers]
         if word not in valid:
             raise BoundaryError(f"boundary {given!r}: {suggest(given, [*valid, 'dirichlet(0)', 'neumann(0.5)'])}")
@@ -224,6 +229,13 @@ class _Parser:
         if self.token != expected:
             raise self._fail(f"expected {expected!r}, found {self.token or 'the end'!r}")
         self.at += 1
+
+    def value(self) -> Any:
+        """A number, or an expression."""
+        e = self._sum()
+        if self.token or isinstance(e, sp.MatrixBase):
+            raise self._fail(f"unexpected {self.token!r}" if self.token else "a vector, where a scalar belongs")
+        return float(e) if e.is_number else e
 
     def equation(self) -> sp.Eq:
         left = self._sum()
@@ -472,6 +484,11 @@ def unparse_boundary(pde: PDE) -> Any:
     def shown(given: Any) -> Any:
         if isinstance(given, Mapping):
             return {called(key): shown(b) for key, b in given.items()}
-        return [b.text for b in given] if isinstance(given, (tuple, list)) else given.text
+        if isinstance(given, (tuple, list)):
+            return [shown(b) for b in given]
+        value = getattr(given, "value", None)
+        if isinstance(value, sp.Expr):  # without loss
+            return given.text.replace(str(value), _Unparser().doprint(value))
+        return given.text
 
     return shown(pde.boundary)

@@ -23,6 +23,7 @@ from .chain_rule import flux_form
 from .errors import BoundaryError, DeclarationError, UnsupportedTermError, strict
 from .fields import Data, Parameter, Unknown, expression, space_of, t
 from .grid import Boundary, Periodic
+from .pointwise import computable
 from .tensors import Feature, Smoothed
 
 Order = tuple[int, ...]
@@ -212,8 +213,15 @@ class Problem:
 
     @property
     def timed(self) -> bool:
-        """Does a term read the time?"""
-        return t in self.explicit
+        """Does a term, or the value of a wall, read the time?"""
+        return t in self.explicit or self.driven
+
+    @property
+    def driven(self) -> bool:
+        """Does the value of a wall read the time?"""
+        every = self.boundaries or (self.boundary,)
+        sides = (b for sides in every for pair in sides for b in pair)
+        return any(isinstance(v := getattr(b, "value", 0), sp.Expr) and v.has(t) for b in sides)
 
     @property
     def moving(self) -> bool:
@@ -800,6 +808,21 @@ def _boundary_per_field(
     return tuple(found)
 
 
+def _check_value(b: Boundary, axis: str, coordinates: tuple[sp.Symbol, ...]) -> None:
+    """An expression along a wall reads the other coordinates and time, by functions that are known."""
+    value = getattr(b, "value", 0)
+    if not isinstance(value, sp.Expr):
+        return
+    allowed = {t, *(x for x in coordinates if str(x) != axis)}
+    wrong = sorted(map(str, value.free_symbols - allowed)) or sorted(
+        map(str, value.atoms(Unknown, Data, sp.Derivative))
+    )
+    alien = wrong[0] if wrong else computable(value)
+    if alien is not None:
+        names = ", ".join(sorted(map(str, allowed)))
+        raise BoundaryError(f"boundary of {axis}: the value {value} reads {alien}; it may read {names}, and no more")
+
+
 def called(key: Any) -> str:
     """What a field or a coordinate is called."""
     return str(key.func) if isinstance(key, Unknown) else str(key)
@@ -824,5 +847,7 @@ def _boundary_per_axis(given: Any, coordinates: tuple[sp.Symbol, ...]) -> Sides:
             raise BoundaryError(f"boundary of {name}: {named[name]!r} is not one condition or a pair (low, high)")
         if sum(isinstance(b, Periodic) for b in pair) == 1:
             raise BoundaryError(f"boundary of {name}: Periodic on one side only; a periodic axis has no other side")
+        for b in pair:
+            _check_value(b, name, coordinates)
         result.append((pair[0], pair[1]))
     return tuple(result)

@@ -12,10 +12,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from .discretise import FROZEN, TAU, SemiDiscrete
+from .discretise import FROZEN, NEW, TAU, SemiDiscrete
 from .errors import DataError
 from .graph import run
-from .grid import Axis, Walls
+from .grid import Axis, Walls, along_wall
 from .ops import Context
 from .problem import Problem
 from .schemes import Scheme
@@ -52,7 +52,12 @@ class Reference:
 
     def states(self, u0: Any, layers: int, velocity: Any = None, **data: Any) -> list[np.ndarray]:
         """The states after `layers` layers, newest first: as many as the scheme remembers."""
-        u = self._closed(real(u0, "u"))
+        timed = self.system.problem.timed
+        now = real(data.pop("t", 0.0), "t") if timed else np.zeros(())
+        if now.shape not in ((), np.shape(u0)[:1]):
+            raise DataError(f"t has shape {now.shape}; give one time, or {len(u0)}")
+        now = now.reshape(-1, *(1,) * (np.ndim(u0) - 1))
+        u = self._closed(real(u0, "u"), now)
         if any(n > most for n, most in zip(np.shape(u0)[2:], self.system.limits, strict=False)):
             raise DataError(
                 f"u has shape {np.shape(u0)}, larger than Grid(shape={self.system.limits}), over which coefficients "
@@ -63,18 +68,14 @@ class Reference:
             given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
             if given.shape != np.shape(u0):
                 raise DataError(f"velocity has shape {given.shape}, u {np.shape(u0)}; give it one value per node")
-            started = (closed(self.system.axes, given, odd=True, width=self.system.width),)  # it vanishes on the walls
+            started = (closed(self.system.axes, given, odd=True, width=self.system.width),)
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
-        timed = self.system.problem.timed
-        now = real(data.pop("t", 0.0), "t") if timed else np.zeros(())
-        if now.shape not in ((), (len(u),)):
-            raise DataError(f"t has shape {now.shape}; give one time, or {len(u)}")
         f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
         if not timed:
             found = self.scheme.march(f, u, self.tau, layers, started, **self.fixed)
         else:
-            begun = Timed(u, now.reshape(-1, *(1,) * (u.ndim - 1))), tuple(Timed(v, np.ones(())) for v in started)
+            begun = Timed(u, now), tuple(Timed(v, np.ones(())) for v in started)
             marched = self.scheme.march(f, begun[0], self.tau, layers, begun[1], **self.fixed)
             found = tuple(state.values for state in marched)
         return [s[nodes(self.system.axes, np.shape(u0)[2:])] for s in found]
@@ -104,11 +105,11 @@ class Reference:
         mask[nodes(self.system.axes, shape)[2:]] = 1.0
         return _RightHandSide(self, Context(self.system.axes, shape, self.scalars), data, mask)
 
-    def _closed(self, u: np.ndarray) -> np.ndarray:
+    def _closed(self, u: np.ndarray, time: Any = 0.0) -> np.ndarray:
         if not self.system.fields:
-            return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width)
+            return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width, time=time)
         channels = enumerate(np.split(u, u.shape[1], 1)) if u.ndim > 1 and u.shape[1] == self.system.width else ()
-        each = [closed(self.system.axes, one, odd=True, walls=self.system.of(i)[1]) for i, one in channels]
+        each = [closed(self.system.axes, one, odd=True, walls=self.system.of(i)[1], time=time) for i, one in channels]
         return np.concatenate(each, 1) if each else closed(self.system.axes, u, odd=True, width=self.system.width)
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -177,11 +178,18 @@ class _RightHandSide:
         if not isinstance(u, Timed):
             return run(graph, {self.name: u, **frozen, **self.data}, self.context) * self.mask
         now = next(iter(frozen.values()), u).time
-        context = replace(self.context, scalars={**self.context.scalars, "t": now})
-        states = {self.name: u.values, **{name: w.values for name, w in frozen.items()}}
+        context = replace(self.context, scalars={**self.context.scalars, "t": now, NEW.name: u.time})
+        states = {name: self._held(w) for name, w in {self.name: u, **frozen}.items()}
         share = len(self.reference.system.axes) if self.part is not None else 1
         rate = np.full((), 1 / share if self.reference.system.problem.time_order == 1 else 0.0)
         return Timed(run(graph, {**states, **self.data}, context) * self.mask, rate)
+
+    def _held(self, u: Timed) -> np.ndarray:
+        """A state with what walls on nodes hold it at by now."""
+        if not self.reference.system.problem.driven:
+            return u.values
+        inside = nodes(self.context.axes, self.context.shape)
+        return self.reference._closed(u.values[inside], u.time)
 
     def split(self) -> list[_RightHandSide]:
         return [
@@ -211,21 +219,28 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
     return found
 
 
-def closed(axes: tuple[Axis, ...], u: np.ndarray, odd: bool, walls: Walls = (), width: int = 1) -> np.ndarray:
+def closed(
+    axes: tuple[Axis, ...], u: np.ndarray, odd: bool, walls: Walls = (), width: int = 1, time: Any = 0.0
+) -> np.ndarray:
     """Nodes → closed domain: an odd unknown has the value of a wall on a plane through nodes, data continue evenly."""
-    d = len(axes)
+    d, given = len(axes), u.shape[2:]
     if u.ndim != d + 2 or u.shape[1] != width or 0 in u.shape:
         raise DataError(f"u has shape {u.shape}; expected (B, {width}, *grid) with {d} grid axes")
     for a, axis in enumerate(axes):
         low, high = axis.closed(0)
         pad = [(0, 0)] * u.ndim
         pad[2 + a] = (-low // 2, high // 2)
-        if odd:
-            values = [(0.0, 0.0)] * u.ndim
-            values[2 + a] = walls[a] if walls else (0.0, 0.0)
-            u = np.pad(u, pad, constant_values=values)
-        else:
+        if not odd:
             u = np.pad(u, pad, mode="edge")
+            continue
+        u = np.pad(u, pad)
+        for end, value in enumerate(walls[a] if walls else ()):
+            if pad[2 + a][end]:
+                every = enumerate(zip(axes, given, strict=True))
+                positions = [b.positions(0, n) if i < a else 2 * np.arange(n) for i, (b, n) in every]
+                at = [slice(None)] * u.ndim
+                at[2 + a] = slice(-1, None) if end else slice(0, 1)
+                u[tuple(at)] = along_wall(value, axes, a, positions, {"t": time})
     return u
 
 

@@ -491,7 +491,7 @@ class _Analysis:
         if bound.rate is None:
             return Claim(why_not=bound.why_not)
         if self.system.fed:
-            return Claim(why_not="a Neumann condition lets something in")
+            return Claim(why_not="a wall lets something in, or holds u at values that vary")
         if averages == 0 or (not self._alike and not self._factor.additive):
             return Claim(
                 why_not=self._meets_more() if not isinstance(self._factor, OneStep) else "R(−τA) is no average"
@@ -737,8 +737,11 @@ class _Analysis:
             why_not = why_not or "values pile up at a wall without flux"
         if any((side.plane, side.parity) not in (("face", 1), ("node", -1)) for side in sides):
             why_not = why_not or "a value beyond a wall on a face, or an open one, is no mean of those before it"
+        if self.system.fed:
+            why_not = why_not or "a wall lets in values that vary, or whatever u is"
         box = getattr(self.system.problem.unknowns[0].func, "bounds", None)
-        outside = [side.value for side in sides if box is not None and not box[0] <= side.value <= box[1]]
+        numbers = [side.value for side in sides if not isinstance(side.value, sp.Expr)]
+        outside = [v for v in numbers if box is not None and not box[0] <= v <= box[1]]
         if outside:
             why_not = why_not or f"the wall of value {outside[0]:g} lies outside the declared range {box}"
         average = 1 if self.scheme.euler else self.scheme.ssp

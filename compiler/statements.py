@@ -18,6 +18,7 @@ import networkx as nx
 import sympy as sp
 
 from . import notation
+from .fields import t
 from .layout import Extent, Layout, continuation, edge, plan, slices
 from .ops import (
     AdjointFilterBank,
@@ -76,7 +77,11 @@ class Body:
         self.graph, self.words = graph, words
         self.axes = graph.graph["axes"]
         states = (op for _, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "state")
-        self.walls = next(((op.walls, op.fields) for op in states), ((), ()))
+        ring = next((Ghost(op.parity, op.walls, op.fields) for op in states), None)
+        self.still = ring is None or ring.still
+        """Are all walls of the state 0, as those of a direction are?"""
+        self.driven = ring is not None and bool(ring.scalars)
+        """Do walls have values that change with time?"""
         self.layout: Layout = plan(graph, least)
         taken = {*words.scalars.values(), *words.reserved}
         given = {n for n, op in graph.nodes(data="op") if isinstance(op, Input) and op.role == "initial"}
@@ -86,6 +91,10 @@ class Body:
             self.names[outputs[0]] = self._unique(result)
         self.results = [self.names[o] for o in outputs]
         self.inside = self._levels()
+
+    def extended(self, v: str, time: sp.Expr = t) -> str:
+        """The call that gives a state its ghost ring."""
+        return f"self.extend({v}, {torch_code(time, self.words.scalars)})" if self.driven else f"self.extend({v})"
 
     def _unique(self, hint: str) -> str:
         while hint in self.names.values() or hint in self.words.scalars.values():
@@ -229,10 +238,8 @@ class Body:
         d = len(self.axes)
         if isinstance(op, Ghost):
             inner = arguments[0][0] + slices(arguments[0][1], ((0, 0),) * d, (0,) * d)
-            method = "extend" if (op.walls, op.fields) == self.walls else DIRECTION
-            return Statement(
-                f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = self.{method}({inner})",)
-            )
+            code = f"self.{DIRECTION}({inner})" if op.still and not self.still else self.extended(inner, op.time)
+            return Statement(f"{target} = {arguments[0][0]} with its ghost ring", (f"{target} = {code}",))
         if isinstance(op, Position):
             return Statement(f"{target} = {self._math(op, [])}", tuple(self._position(target, op, extent)))
         if isinstance(op, Integral):

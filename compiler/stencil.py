@@ -29,7 +29,7 @@ import scipy.sparse
 import sympy as sp
 
 from .errors import DiscretisationError
-from .grid import Axis, Location, Parity, Walls, exact
+from .grid import Axis, Location, Parity, Walls, along_wall, exact
 
 Taps = tuple[tuple[int, Fraction], ...]
 """(offset in half cells, weight), for h = 1."""
@@ -230,27 +230,40 @@ class Stencil:
             matrices = [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)]
             part = self._along(u, matrices)
             if walls:
-                part = part + self._lift(p, matrices, shape, parity, walls)
+                part = part + self._lift(p, matrices, shape, parity, walls, values)
             parts.append(part * number(self.scale(p), values))
         total: np.ndarray = np.sum(parts, axis=0)
         return total
 
     def _lift(
-        self, p: Product, matrices: list[scipy.sparse.csr_array], shape: tuple[int, ...], parity: Parity, walls: Walls
+        self,
+        p: Product,
+        matrices: list[scipy.sparse.csr_array],
+        shape: tuple[int, ...],
+        parity: Parity,
+        walls: Walls,
+        scalars: Mapping[str, float],
     ) -> np.ndarray:
-        """What values on the walls add to K u, which is continued along one axis after the other."""
-        total = np.zeros([m.shape[0] for m in matrices])
-        for a, n in enumerate(shape):
-            term = np.ones(())
-            for b, m in enumerate(matrices):
+        """What values on the walls add to K u, which is continued along one axis after the other: those of a wall are
+        known beyond the ends of the axes before, and continued along the ones behind it."""
+        total = np.zeros((1, 1, *(m.shape[0] for m in matrices)))
+        for (a, n), end in itertools.product(enumerate(shape), (0, 1)):
+            unit = (1.0, 0.0) if end == 0 else (0.0, 1.0)
+            offsets = _offsets(self.axes[a], p.taps[a], self.target[a], n, parity[a], unit)
+            if walls[a][end] == 0 or not offsets.any():
+                continue
+            positions, along = list[np.ndarray](), list[scipy.sparse.csr_array]()
+            for b, m in enumerate(shape):
+                rows = self.axes[b].positions(self.target[b], m)
                 if b < a:
-                    factor = np.full(m.shape[0], float(sum(w for _, w in p.taps[b])))
-                elif b == a:
-                    factor = _offsets(self.axes[a], p.taps[a], self.target[a], n, parity[a], walls[a])
+                    reach = [j for j, _ in p.taps[b]]
+                    positions.append(np.arange(rows[0] + min(reach), rows[-1] + max(reach) + 1, 2))
+                    along.append(_spread(p.taps[b], len(rows), len(positions[b])))
                 else:
-                    factor = m @ np.ones(m.shape[1])
-                term = term[..., None] * factor
-            total = total + term
+                    positions.append(self.axes[b].positions(self.source[b], m))
+                    along.append(matrices[b] if b > a else scipy.sparse.csr_array(offsets[:, None]))
+            wall = along_wall(walls[a][end], self.axes, a, positions, scalars)
+            total = total + self._along(wall, along)
         return total
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
@@ -311,6 +324,16 @@ def _difference_matrix(
         folded, sign, _ = axis.fold(rows + offset, n, parity)
         index = (folded - columns[0]) // 2
         entries = (sign * float(weight), (np.arange(len(rows)), index))
+        matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
+    return matrix
+
+
+def _spread(taps: Taps, rows: int, columns: int) -> scipy.sparse.csr_array:
+    """The matrix of a one-dimensional stencil on values known as far as it reads."""
+    matrix, first = scipy.sparse.csr_array((rows, columns)), min(j for j, _ in taps)
+    for offset, weight in taps:
+        at = np.arange(rows) + (offset - first) // 2
+        entries = (np.full(rows, float(weight)), (np.arange(rows), at))
         matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
     return matrix
 

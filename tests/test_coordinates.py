@@ -207,7 +207,7 @@ def test_text_files_and_exports(tmp_path):
                                  space=loom.FilterBank(8, 3), scheme=loom.ForwardEuler(1)),
             loom.UnsupportedTermError, "reads coordinates or time has no filters",
         ),
-        (lambda: compiled(x * loom.d(u, x)), loom.UnsupportedTermError, "transport of varying speed"),
+        (lambda: compiled(x * loom.d(u, x)), loom.DiscretisationError, "needs differences against the wind"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(make, error, words):

@@ -224,7 +224,7 @@ def test_walls_in_text_and_in_a_saved_network(tmp_path):
     torch.testing.assert_close(again.module(torch.float64)(u), net.module(torch.float64)(u))
 
 
-@pytest.mark.parametrize("value", ["1", True, float("nan"), float("inf"), sp.Symbol("a"), None])
+@pytest.mark.parametrize("value", ["1", True, float("nan"), float("inf"), None])
 def test_a_wall_needs_a_number(value):
     with pytest.raises(loom.BoundaryError, match="must be"):
         D(value)

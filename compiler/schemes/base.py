@@ -151,6 +151,12 @@ class Scheme:
         rate = sp.S.One if time_order == 1 else sp.S.Zero
         return sp.simplify(self.step(_Clock(rate), *old[:1], tau, *old[1:], **own) - t)
 
+    def begins(self, tau: Any) -> tuple[sp.Expr, ...]:
+        """The times of the states that `start` gives."""
+        velocity = (sp.S.One,) if self.time_orders == (2,) else ()
+        rate = sp.S.Zero if velocity else sp.S.One
+        return tuple(sp.expand(state) for state in self.start(_Clock(rate), t, tau, *velocity))
+
     # --- what follows from it -------------------------------------------------------------------------------
 
     @property
