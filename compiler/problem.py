@@ -278,7 +278,10 @@ def canonical(pde: PDE) -> Problem:
             TransportTerm(axis, v, m, i, k) for (axis, m, k), v in sorted(collector.speeds.items()) if v != 0
         )
         if len(unknowns) > 1 and order == 0:
-            raise UnsupportedTermError(f"a steady equation in a system is not supported yet: {equation}")
+            raise UnsupportedTermError(
+                f"{equation} is steady, and in a system every equation has a time derivative; a steady system is one "
+                f"step of BackwardEuler(1, tau=1e8) from 0, with dt of its field on the left of every equation"
+            )
         fluxes += own
         reactions.append(pointwise)
         orders.append(order)

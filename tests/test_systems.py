@@ -383,3 +383,31 @@ def test_the_page_in_the_docs_is_true(capsys):
     code, expected = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL).groups()
     exec(code, {})
     assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("cubic", [False, True])
+def test_one_long_step_is_the_steady_state(cubic):
+    """0 = Δu + 3v + f − u³ and 0 = 2Δv − 3u − v between walls of 0, against a dense solve."""
+    p, q, f = loom.field("p", X, Y), loom.field("q", X, Y), loom.data("f", X, Y)
+    n, h = 8, 1 / 9
+    pde = loom.PDE(
+        [
+            Eq(loom.dt(p), loom.laplacian(p) + 3 * q + f - (p**3 if cubic else 0)),
+            Eq(loom.dt(q), 2 * loom.laplacian(q) - 3 * p - q),
+        ],
+        boundary=loom.Dirichlet(0),
+    )
+    net = loom.compile(pde, scheme=loom.BackwardEuler(1, tau=1e8), grid=loom.Grid(h), unstable="allow")
+    given = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, n, n))).requires_grad_()
+    module = net.module(torch.float64)
+    found = module(torch.zeros(1, 2, n, n, dtype=torch.float64), f=given)
+    T = (np.diag(np.full(n, -2.0)) + np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1)) / h**2
+    A, eye = np.kron(T, np.eye(n)) + np.kron(np.eye(n), T), np.eye(n * n)
+    u, v = found.detach().numpy().reshape(2, -1)
+    right = given.detach().numpy().ravel()
+    assert abs(A @ u + 3 * v + right - cubic * u**3).max() < 1e-7 * abs(right).max()
+    assert abs(2 * A @ v - 3 * u - v).max() < 1e-7 * abs(right).max()
+    jacobian = np.block([[A - cubic * 3 * np.diag(u**2), 3 * eye], [-3 * eye, 2 * A - eye]])
+    (gradient,) = torch.autograd.grad(found.sum(), given)
+    exact = -np.linalg.solve(jacobian.T, np.ones(2 * n * n))[: n * n]
+    np.testing.assert_allclose(gradient.numpy().ravel(), exact, rtol=1e-6)

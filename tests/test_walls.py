@@ -233,7 +233,7 @@ def test_a_wall_needs_a_number(value):
 def test_a_wall_may_be_any_real_number():
     assert D(sp.Rational(1, 4)) == D(0.25) == D(np.float32(0.25)) and D(sp.pi).value == np.pi
     for text in ("dirichlet(", "dirichlet()", "dirichlet(q)"):
-        with pytest.raises(loom.BoundaryError, match="write what it needs, such as|unknown name"):
+        with pytest.raises(loom.BoundaryError, match=r"write what it needs, such as|unknown name"):
             loom.parse("dt(u) = laplacian(u)", coordinates=["x"], fields=["u"], boundary=text)
 
 
@@ -373,7 +373,7 @@ def test_open_sides_in_text_and_files(tmp_path):
     again = loom.load(net.save(tmp_path))
     assert again.net.source == net.source and "x: Robin(1, 2, 0.7) / Neumann(-0.25)" in net.source
     for text in ("robin(1, 2)", "neumann()", "neumann(a)", "robin(1,2,3,4)"):
-        with pytest.raises(loom.BoundaryError, match="write what it needs, such as|unknown name|unexpected"):
+        with pytest.raises(loom.BoundaryError, match=r"write what it needs, such as|unknown name|unexpected"):
             loom.parse("dt(u) = d(u, x, 2)", coordinates=["x"], fields=["u"], boundary=text)
 
 
