@@ -26,10 +26,10 @@ from .errors import DeclarationError, SchemeError
 from .fields import Parameter, t
 from .grid import Axis, Parity, Walls, symmetry
 from .implicit import Plan
-from .layout import Layout, continuation, plan, slices
+from .layout import Layout, continuation, plan, slices, subscript
 from .ops import AdjointFilterBank, FilterBank, Ghost, Input
 from .printing import literal, torch_code
-from .problem import Problem
+from .problem import Problem, explicit_symbols
 from .schemes import Scheme
 from .solve import TOLERANCES
 from .stability import Claim, Report
@@ -118,6 +118,7 @@ class _Emitter:
             reserved=self.reserved,
             jacobian=self._jacobian,
             secant=self.plan is not None and self.plan.secant is not None,
+            beside=tuple(str(f.func) for f in self.problem.beside),
             dims=self.plan.dims if self.plan else None,
             cycles=self._cycles_call() if self.network.cycles else None,
         )
@@ -125,6 +126,8 @@ class _Emitter:
         for graph in self._graphs:
             for name, ring in plan(graph).rings.items():
                 least[name] = tuple(map(max, zip(ring, least.get(name, ring), strict=True)))
+        for name in words.beside:  # read wherever the state has ghost values
+            least[name] = tuple(map(max, zip(least[""], least[name], strict=True)))
         self.step = Body(network.step, words, least, "u_new")
         self.start = Body(network.start, words, least, "u_0") if network.start is not None else None
         self.energy = Body(network.energy, words, least, "E") if network.energy is not None else None
@@ -704,8 +707,8 @@ class _Emitter:
             "scalars": [
                 *data_checks(self.problem, self.step.names),
                 *self._scalars(body),
-                *(f"{s} = self.extend(u)" for s in state),
                 *extended,
+                *(f"{s} = {body.extended('u')}" for s in state),
             ],
             "statements": body.statements(),
             "result": f"{body.results[0]}.flatten()",
@@ -871,7 +874,8 @@ class _Emitter:
                 if role == "state"
                 else f"The ghost ring of {v}."
             )
-            more = ", t: Tensor" * (role == "state" and self.step.driven)
+            reads = ["t"] * self.step.driven + [self.step.names[f] for f in self.step.words.beside]
+            more = "".join(f", {r}: Tensor" for r in reads) if role == "state" else ""
             name = "extend" if role == "state" else f"extend_{v}"
             methods.append({"name": name, "v": v, "more": more, "doc": doc, "lines": lines})
         other = [op for _, op in self.network.step.nodes(data="op") if isinstance(op, Ghost) and op.still]
@@ -885,8 +889,9 @@ class _Emitter:
 
     def _ring(self, v: str, op: Input | Ghost, widths: Sequence[int], role: str) -> list[str]:
         """Statements that continue `v` beyond the boundary: all of it, or every field in its own way."""
+        rings = {f: (self._data(f), self.layout.rings[str(f.func)]) for f in self.problem.beside}
         if not op.fields:
-            return ring_lines(v, self.axes, widths, op.parity, role, op.walls)
+            return ring_lines(v, self.axes, widths, op.parity, role, op.walls, rings)
         lines, names, start = list[str](), list[str](), 0
         for axes, alike in itertools.groupby(op.fields):
             stop = start + len(list(alike))
@@ -894,7 +899,7 @@ class _Emitter:
             name += "_" * (name in _RESERVED or name == v)
             parity, walls = symmetry(axes)
             lines.append(f"{name} = {v}[:, {start}:{stop}]")
-            lines += ring_lines(name, axes, widths, parity, role, walls)
+            lines += ring_lines(name, axes, widths, parity, role, walls, rings)
             names, start = [*names, name], stop
         return [*lines, f"{v} = torch.cat({tuple_code(names)}, 1)"]
 
@@ -1007,14 +1012,21 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
 
 
 def ring_lines(
-    v: str, axes: tuple[Axis, ...], widths: Sequence[int], parity: Parity, role: str, walls: Walls = ()
+    v: str,
+    axes: tuple[Axis, ...],
+    widths: Sequence[int],
+    parity: Parity,
+    role: str,
+    walls: Walls = (),
+    data: Mapping[Any, tuple[str, Sequence[int]]] | None = None,
 ) -> list[str]:
-    """Statements that continue `v` beyond the boundary, axis by axis."""
+    """Statements that continue `v` beyond the boundary, axis by axis; `data` are those that walls read, by their names
+    and the widths of their rings."""
     lines = []
     for a, width in enumerate(widths):
         if width:
             values = walls[a] if walls else (0.0, 0.0)
-            values, code = wall_lines(v, axes, widths, a, values)
+            values, code = wall_lines(v, axes, widths, a, values, data or {})
             lines += code
             pieces = continuation(v, axes, a, 0, parity[a], (width, width), role, values)
             lines += concatenate(v, pieces, a - len(axes), LINE - 8)
@@ -1022,12 +1034,17 @@ def ring_lines(
 
 
 def wall_lines(
-    v: str, axes: tuple[Axis, ...], widths: Sequence[int], a: int, values: tuple[Any, Any]
+    v: str,
+    axes: tuple[Axis, ...],
+    widths: Sequence[int],
+    a: int,
+    values: tuple[Any, Any],
+    data: Mapping[Any, tuple[str, Sequence[int]]],
 ) -> tuple[tuple[Any, Any], list[str]]:
     """Names for the values of the walls across axis `a` that vary, and the statements that compute them. The axes
     before it have their ghost nodes already."""
     names, lines, found = {t: "t"}, list[str](), list[Any]()
-    d, read = len(axes), set().union(*(e.free_symbols for e in values if isinstance(e, sp.Expr)))
+    d, read = len(axes), set().union(*(explicit_symbols(e) for e in values if isinstance(e, sp.Expr)))
     for b, axis in enumerate(axes):
         x = sp.Symbol(axis.name, real=True)
         if x in read:
@@ -1044,7 +1061,15 @@ def wall_lines(
         if not isinstance(value, sp.Expr):
             found.append(value)
             continue
-        lines += assign(end, torch_code(value, names, frozenset(names.values())), LINE - 8)
+        known = dict(names)
+        for f, (name, wide) in data.items():
+            if value.has(f):
+                cut = [w - widths[b] if b < a else w for b, w in enumerate(wide)]
+                window = [f"{c or ''}:{-c or ''}" for c in cut]
+                window[a] = f"{cut[a]}:{cut[a] + 1}" if end == "low_value" else f"-{cut[a] + 1}:{-cut[a] or ''}"
+                s = sp.Dummy(name)
+                value, known[s] = value.xreplace({f: s}), name + subscript(window)
+        lines += assign(end, torch_code(value, known, frozenset(known.values())), LINE - 8)
         found.append(end)
     return (found[0], found[1]), lines
 

@@ -34,7 +34,7 @@ import numpy as np
 import sympy as sp
 
 from .errors import BoundaryError, DiscretisationError, strict
-from .fields import t
+from .fields import Data, t
 from .pointwise import evaluate
 from .registry import Registry
 
@@ -42,7 +42,7 @@ Location = tuple[int, ...]
 """Per axis 0 on the nodes, 1 on the faces."""
 
 Number = Any
-"""A number, or an expression in the coordinates along a wall and the time."""
+"""A number, or an expression in the coordinates along a wall, the time and data."""
 
 Walls = tuple[tuple[Number, Number], ...]
 """Per axis the value of the unknown on the low and the high mirror plane; empty where all are 0."""
@@ -128,7 +128,7 @@ class Mixed(Boundary):
 @dataclass(frozen=True)
 class Neumann(Mixed):
     """∂u/∂n = value on the outermost cell faces, n pointing outwards; with 0 it is `NoFlux`. The value is a number, or
-    an expression in the coordinates along the wall and `loom.t`."""
+    an expression in the coordinates along the wall, `loom.t` and data."""
 
     value: Number = 0
 
@@ -143,7 +143,7 @@ class Neumann(Mixed):
 @dataclass(frozen=True)
 class Robin(Mixed):
     """a·u + b·∂u/∂n = value on the outermost cell faces, n pointing outwards, with a ≥ 0 and b > 0, so that what flows
-    out grows with u. The value is a number, or an expression in the coordinates along the wall and `loom.t`."""
+    out grows with u. The value is a number, or an expression in the coordinates along the wall, `loom.t` and data."""
 
     a: float
     b: float
@@ -182,7 +182,7 @@ class Periodic(Boundary):
 @dataclass(frozen=True)
 class Dirichlet(Boundary):
     """u = value on the boundary: one spacing outside the outermost node, or on the face of a cell-centred grid. The
-    value is a number, or an expression in the coordinates along the wall and `loom.t`."""
+    value is a number, or an expression in the coordinates along the wall, `loom.t` and data."""
 
     value: Number = 0
 
@@ -432,13 +432,22 @@ def at_time(walls: Walls, time: sp.Expr) -> Walls:
 
 
 def along_wall(
-    value: Number, axes: tuple[Axis, ...], a: int, positions: Sequence[np.ndarray], scalars: Mapping[str, Any]
+    value: Number, axes: tuple[Axis, ...], a: int, end: int, positions: Sequence[np.ndarray], scalars: Mapping[str, Any]
 ) -> np.ndarray:
-    """The values of a wall across axis `a`, of size 1 along it, at positions along the other axes."""
+    """The values of a wall across axis `a`, of size 1 along it, at positions along the other axes; of data, which are
+    among the `scalars`, those at the nodes beside its low or its high end."""
     shape = tuple(1 if b == a else len(p) for b, p in enumerate(positions))
     if not isinstance(value, sp.Expr):
         return np.full((1, 1, *shape), value)
     slots = {}
+    for f in sorted(value.atoms(Data), key=str):
+        beside, name = scalars[str(f.func)], sp.Dummy(str(f.func))
+        for b, (axis, p) in enumerate(zip(axes, positions, strict=True)):
+            first, last = axis.closed(0)
+            n = beside.shape[2 + b] - (last - first) // 2
+            at = np.array([2 * (n - 1) if end else 0]) if b == a else axis.fold(p, n, (1, 1))[0]
+            beside = beside.take((at - first) // 2, 2 + b)
+        value, slots[name] = value.xreplace({f: name}), beside
     for b, (axis, p) in enumerate(zip(axes, positions, strict=True)):
         at = np.array([axis.coordinate(int(i)) for i in p])
         slots[sp.Symbol(axis.name, real=True)] = at.reshape((-1, *(1,) * (len(axes) - 1 - b)))

@@ -141,7 +141,7 @@ def slices(of: Extent, to: Extent, offset: tuple[int, ...]) -> str:
         start, stop = (low + j - have_low) // 2, (high + j - have_high) // 2
         assert start >= 0 and stop <= 0, f"a slice reaches outside its array: {of} {to} {offset}"
         parts.append(f"{start or ''}:{stop or ''}")
-    return _subscript(parts)
+    return subscript(parts)
 
 
 def edge(dimension: int, axis: int, window: str) -> str:
@@ -150,10 +150,10 @@ def edge(dimension: int, axis: int, window: str) -> str:
     >>> edge(2, 0, ":1")
     '[..., :1, :]'
     """
-    return _subscript([window if a == axis else ":" for a in range(dimension)])
+    return subscript([window if a == axis else ":" for a in range(dimension)])
 
 
-def _subscript(parts: list[str]) -> str:
+def subscript(parts: list[str]) -> str:
     """[..., a, b] without the leading full slices, which the ellipsis covers."""
     while parts and parts[0] == ":":
         parts = parts[1:]

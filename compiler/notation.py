@@ -119,5 +119,7 @@ def _show_sides(problem: Problem, sides: Sides) -> str:
 
 
 def _boundary_name(boundary: Any) -> str:
-    text = str(boundary.text)
+    text, value = str(boundary.text), getattr(boundary, "value", None)
+    if isinstance(value, sp.Expr):
+        text = text.replace(str(value), show(value))
     return text[0].upper() + text[1:] if "(" in text else re.sub("(?<=[a-z])-", " ", text)

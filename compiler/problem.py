@@ -219,9 +219,12 @@ class Problem:
     @property
     def driven(self) -> bool:
         """Does the value of a wall read the time?"""
-        every = self.boundaries or (self.boundary,)
-        sides = (b for sides in every for pair in sides for b in pair)
-        return any(isinstance(v := getattr(b, "value", 0), sp.Expr) and v.has(t) for b in sides)
+        return any(t in explicit_symbols(v) for v in _values(self.boundaries or (self.boundary,)))
+
+    @property
+    def beside(self) -> tuple[Data, ...]:
+        """The data that the values of walls read."""
+        return tuple(f for f in self.data if any(v.has(f) for v in _values(self.boundaries or (self.boundary,))))
 
     @property
     def moving(self) -> bool:
@@ -326,7 +329,7 @@ def canonical(pde: PDE) -> Problem:
         laws=laws,
         mixed=mixed,
         features=tuple((feature, e) for e, feature in features.items()),
-        data=tuple(sorted(set().union(*(right.atoms(Data) for right in rights)), key=str)),
+        data=tuple(sorted(set().union(*(e.atoms(Data) for e in (*rights, *_values(boundaries)))), key=str)),
     )
 
 
@@ -811,19 +814,26 @@ def _boundary_per_field(
     return tuple(found)
 
 
+def _values(boundaries: Iterable[Sides]) -> list[sp.Expr]:
+    """The values of walls that are expressions."""
+    values = (getattr(b, "value", 0) for sides in boundaries for pair in sides for b in pair)
+    return [v for v in values if isinstance(v, sp.Expr)]
+
+
 def _check_value(b: Boundary, axis: str, coordinates: tuple[sp.Symbol, ...]) -> None:
     """An expression along a wall reads the other coordinates and time, by functions that are known."""
     value = getattr(b, "value", 0)
     if not isinstance(value, sp.Expr):
         return
     allowed = {t, *(x for x in coordinates if str(x) != axis)}
-    wrong = sorted(map(str, value.free_symbols - allowed)) or sorted(
-        map(str, value.atoms(Unknown, Data, sp.Derivative))
-    )
-    alien = wrong[0] if wrong else computable(value)
+    strange = [f for f in value.atoms(Unknown, Data, sp.Derivative) if not isinstance(f, Data) or f.args != coordinates]
+    wrong = sorted(map(str, explicit_symbols(value) - allowed)) or sorted(map(str, strange))
+    alien = wrong[0] if wrong else computable(value.xreplace(dict.fromkeys(value.atoms(Data), t)))
     if alien is not None:
         names = ", ".join(sorted(map(str, allowed)))
-        raise BoundaryError(f"boundary of {axis}: the value {value} reads {alien}; it may read {names}, and no more")
+        raise BoundaryError(
+            f"boundary of {axis}: the value {value} reads {alien}; it may read {names} and data over the coordinates"
+        )
 
 
 def called(key: Any) -> str:

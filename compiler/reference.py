@@ -57,7 +57,8 @@ class Reference:
         if now.shape not in ((), np.shape(u0)[:1]):
             raise DataError(f"t has shape {now.shape}; give one time, or {len(u0)}")
         now = now.reshape(-1, *(1,) * (np.ndim(u0) - 1))
-        u = self._closed(real(u0, "u"), now)
+        given = self._closed_data(data, np.shape(u0))
+        u = self._closed(real(u0, "u"), {"t": now, **given})
         if any(n > most for n, most in zip(np.shape(u0)[2:], self.system.limits, strict=False)):
             raise DataError(
                 f"u has shape {np.shape(u0)}, larger than Grid(shape={self.system.limits}), over which coefficients "
@@ -65,13 +66,13 @@ class Reference:
             )
         started: tuple[np.ndarray, ...] = ()
         if self.system.problem.time_order == 2:
-            given = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
-            if given.shape != np.shape(u0):
-                raise DataError(f"velocity has shape {given.shape}, u {np.shape(u0)}; give it one value per node")
-            started = (closed(self.system.axes, given, odd=True, width=self.system.width),)
+            start = np.zeros(np.shape(u0)) if velocity is None else real(velocity, "velocity")
+            if start.shape != np.shape(u0):
+                raise DataError(f"velocity has shape {start.shape}, u {np.shape(u0)}; give it one value per node")
+            started = (closed(self.system.axes, start, odd=True, width=self.system.width),)
         elif velocity is not None:
             raise DataError("a velocity was given, but the equation is of first order in time")
-        f = self.right_hand_side(u.shape[2:], self._closed_data(data, np.shape(u0)))
+        f = self.right_hand_side(u.shape[2:], given)
         if not timed:
             found = self.scheme.march(f, u, self.tau, layers, started, **self.fixed)
         else:
@@ -83,17 +84,19 @@ class Reference:
     def rate(self, u: Any, **data: Any) -> np.ndarray:
         """f(u) on the nodes."""
         u0 = real(u, "u")
-        whole = self._closed(u0)
-        f = self.right_hand_side(whole.shape[2:], self._closed_data(data, u0.shape))
+        given = self._closed_data(data, u0.shape)
+        whole = self._closed(u0, given)
+        f = self.right_hand_side(whole.shape[2:], given)
         rate: np.ndarray = f(whole)[nodes(self.system.axes, u0.shape[2:])]
         return rate
 
     def evaluate(self, graph: nx.DiGraph, u: Any, **data: Any) -> np.ndarray:
         """The integrals that a graph computes from u, shape (B,)."""
         u0 = real(u, "u")
-        whole = self._closed(u0)
-        context = Context(self.system.axes, u0.shape[2:], self.scalars)
-        inputs = {self.system.problem.state: whole, **self._closed_data(data, u0.shape)}
+        given = self._closed_data(data, u0.shape)
+        whole = self._closed(u0, given)
+        context = Context(self.system.axes, u0.shape[2:], {**self.scalars, **self._beside(given)})
+        inputs = {self.system.problem.state: whole, **given}
         return run(graph, inputs, context).reshape(len(u0))
 
     def right_hand_side(self, closed_shape: tuple[int, ...], data: Mapping[str, np.ndarray]) -> _RightHandSide:
@@ -103,13 +106,19 @@ class Reference:
         )
         mask = np.zeros(closed_shape)
         mask[nodes(self.system.axes, shape)[2:]] = 1.0
-        return _RightHandSide(self, Context(self.system.axes, shape, self.scalars), data, mask)
+        scalars = {**self.scalars, **self._beside(data)}
+        return _RightHandSide(self, Context(self.system.axes, shape, scalars), data, mask)
 
-    def _closed(self, u: np.ndarray, time: Any = 0.0) -> np.ndarray:
+    def _beside(self, data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The data that walls read."""
+        return {str(f.func): data[str(f.func)] for f in self.system.problem.beside}
+
+    def _closed(self, u: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
+        """A state between the walls, which read the time and data."""
         if not self.system.fields:
-            return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width, time=time)
+            return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width, given=given)
         channels = enumerate(np.split(u, u.shape[1], 1)) if u.ndim > 1 and u.shape[1] == self.system.width else ()
-        each = [closed(self.system.axes, one, odd=True, walls=self.system.of(i)[1], time=time) for i, one in channels]
+        each = [closed(self.system.axes, one, odd=True, walls=self.system.of(i)[1], given=given) for i, one in channels]
         return np.concatenate(each, 1) if each else closed(self.system.axes, u, odd=True, width=self.system.width)
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -189,7 +198,7 @@ class _RightHandSide:
         if not self.reference.system.problem.driven:
             return u.values
         inside = nodes(self.context.axes, self.context.shape)
-        return self.reference._closed(u.values[inside], u.time)
+        return self.reference._closed(u.values[inside], {**self.data, "t": u.time})
 
     def split(self) -> list[_RightHandSide]:
         return [
@@ -220,10 +229,16 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
 
 
 def closed(
-    axes: tuple[Axis, ...], u: np.ndarray, odd: bool, walls: Walls = (), width: int = 1, time: Any = 0.0
+    axes: tuple[Axis, ...],
+    u: np.ndarray,
+    odd: bool,
+    walls: Walls = (),
+    width: int = 1,
+    given: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """Nodes → closed domain: an odd unknown has the value of a wall on a plane through nodes, data continue evenly."""
-    d, given = len(axes), u.shape[2:]
+    """Nodes → closed domain: an odd unknown has the value of a wall on a plane through nodes, data continue evenly.
+    `given` are the time and the closed data that walls read."""
+    d, sizes = len(axes), u.shape[2:]
     if u.ndim != d + 2 or u.shape[1] != width or 0 in u.shape:
         raise DataError(f"u has shape {u.shape}; expected (B, {width}, *grid) with {d} grid axes")
     for a, axis in enumerate(axes):
@@ -236,11 +251,11 @@ def closed(
         u = np.pad(u, pad)
         for end, value in enumerate(walls[a] if walls else ()):
             if pad[2 + a][end]:
-                every = enumerate(zip(axes, given, strict=True))
+                every = enumerate(zip(axes, sizes, strict=True))
                 positions = [b.positions(0, n) if i < a else 2 * np.arange(n) for i, (b, n) in every]
                 at = [slice(None)] * u.ndim
                 at[2 + a] = slice(-1, None) if end else slice(0, 1)
-                u[tuple(at)] = along_wall(value, axes, a, positions, {"t": time})
+                u[tuple(at)] = along_wall(value, axes, a, end, positions, given or {})
     return u
 
 

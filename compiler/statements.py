@@ -66,6 +66,8 @@ class Vocabulary:
     secant: bool = False
     cycles: tuple[tuple[str, ...], tuple[str, ...], bool] | None = None
     """The data and scalars that the U-net of a step is given, if multigrid solves it."""
+    beside: tuple[str, ...] = ()
+    """The data that walls read."""
     dims: Mapping[str, int] | None = None
     """The axis of every Thomas solve, counted from the last."""
 
@@ -93,8 +95,9 @@ class Body:
         self.inside = self._levels()
 
     def extended(self, v: str, time: sp.Expr = t) -> str:
-        """The call that gives a state its ghost ring."""
-        return f"self.extend({v}, {torch_code(time, self.words.scalars)})" if self.driven else f"self.extend({v})"
+        """The call that gives a state its ghost ring, at a time, between walls that read data."""
+        when = [torch_code(time, self.words.scalars)] if self.driven else []
+        return f"self.extend({', '.join([v, *when, *(self.names[f] for f in self.words.beside)])})"
 
     def _unique(self, hint: str) -> str:
         while hint in self.names.values() or hint in self.words.scalars.values():

@@ -262,7 +262,7 @@ class Stencil:
                 else:
                     positions.append(self.axes[b].positions(self.source[b], m))
                     along.append(matrices[b] if b > a else scipy.sparse.csr_array(offsets[:, None]))
-            wall = along_wall(walls[a][end], self.axes, a, positions, scalars)
+            wall = along_wall(walls[a][end], self.axes, a, end, positions, scalars)
             total = total + self._along(wall, along)
         return total
 

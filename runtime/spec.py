@@ -152,6 +152,7 @@ class Spec(_Table):
             name=self.pde.name,
         )
         text = self.pde.equation if isinstance(self.pde.equation, str) else " ".join(self.pde.equation)
+        text += f" {self.pde.boundary}" if self.pde.data else ""
         for key in (*self.parameters, *self.pde.fields, *self.pde.data, *self.pde.tensors):
             entry = r"(_\w+)?" if key in self.pde.tensors else ""
             if not re.search(rf"\b{re.escape(key)}{entry}\b", text):

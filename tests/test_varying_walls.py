@@ -211,6 +211,58 @@ def test_gradients_compiling_and_saving(tmp_path):
     torch.testing.assert_close(again.module(torch.float64)(state, t=0.4), expected)
 
 
+f, c = loom.data("f", x, y), loom.data("c", x, y, bounds=(0.5, 1))
+GIVEN = {
+    "both ends": {x: D(f), y: NO},
+    "all kinds": {x: (D(f * sin(t)), loom.Neumann(f)), y: (loom.Robin(1, 2, f + x), D(f**2))},
+    "across y": {x: NO, y: (D(f), D(1))},
+    "periodic": {x: D(f), y: loom.Periodic()},
+}
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("walls", GIVEN)
+def test_values_that_are_given_as_data(walls, centering):
+    g = np.random.default_rng(0)
+    state, values = (
+        g.uniform(0, 1, (2, 1, 9, 8)),
+        {"f": g.uniform(0, 1, (2, 1, 9, 8)), "c": g.uniform(0.5, 1, (1, 1, 9, 8))},
+    )
+    for right in (lap(u), loom.div(c * loom.grad(u)) + c):
+        for scheme in ("euler", "adams-bashforth", "implicit"):
+            net = compiled(right, GIVEN[walls], SCHEMES[scheme], grid=loom.Grid(0.3, centering=centering))
+            problem = net.compiled.problem
+            given = {str(d.func): values[str(d.func)] for d in problem.data}
+            given |= {"t": np.array([0.4, 1.5])} if problem.timed else {}
+            with torch.no_grad():
+                new = net.module(torch.float64)(
+                    torch.from_numpy(state), **{key: torch.from_numpy(v) for key, v in given.items()}
+                )
+            np.testing.assert_allclose(new.numpy(), net.reference(state, **given), rtol=1e-8, atol=1e-8)
+
+
+def test_data_beside_a_wall_are_its_values(tmp_path):
+    """The values of f beside a wall, and none of the others, with exact gradients."""
+    n, m, h, tau = 5, 4, 0.5, 0.01
+    net = compiled(lap(u), {x: (D(f), D(0)), y: loom.Periodic()}, loom.ForwardEuler(1, tau=tau), grid=loom.Grid(h))
+    g = np.random.default_rng(0)
+    state, values = g.normal(size=(2, 1, 1, n, m))
+    module, given = net.module(torch.float64), torch.from_numpy(values).requires_grad_()
+    moved = module(torch.from_numpy(state), f=given)
+    plain = compiled(lap(u), {x: D(0), y: loom.Periodic()}, loom.ForwardEuler(1, tau=tau), grid=loom.Grid(h)).reference(
+        state
+    )
+    plain[..., 0, :] += tau / h**2 * values[..., 0, :]
+    np.testing.assert_allclose(moved.detach().numpy(), plain, atol=1e-14)
+    (gradient,) = torch.autograd.grad(moved.sum(), given)
+    assert torch.equal(gradient[..., 1:, :], torch.zeros(1, 1, n - 1, m, dtype=torch.float64))
+    torch.testing.assert_close(gradient[..., 0, :], torch.full((1, 1, m), tau / h**2, dtype=torch.float64))
+    net.save(tmp_path / "net", module)
+    again = loom.load(tmp_path / "net").module(torch.float64)
+    torch.testing.assert_close(again(torch.from_numpy(state), f=given), moved)
+    assert "Dirichlet(f) / Dirichlet(0)" in net.source
+
+
 def test_in_text():
     given = {"x": ["dirichlet(sin(3*t)*cos(y))", "neumann(t*y)"], "y": ["robin(1, 2, exp(-x))", "dirichlet(pi)"]}
     words = {"coordinates": ["x", "y"], "fields": ["u"]}
@@ -226,7 +278,7 @@ ERRORS = {
     "its own axis": (lambda: compiled(lap(u), {x: D(x), y: NO}, SCHEMES["euler"]), "reads x; it may read t, y"),
     "a stranger": (lambda: compiled(lap(u), {x: D(sp.Symbol("q")), y: NO}, SCHEMES["euler"]), "reads q"),
     "the field": (lambda: compiled(lap(u), {x: D(u), y: NO}, SCHEMES["euler"]), "reads "),
-    "data": (lambda: compiled(lap(u), {x: D(loom.data("f", x, y)), y: NO}, SCHEMES["euler"]), "reads "),
+    "data of another plane": (lambda: compiled(lap(u), {x: D(loom.data("f", x)), y: NO}, SCHEMES["euler"]), "reads f"),
     "no function of ours": (lambda: compiled(lap(u), {x: D(sp.gamma(y)), y: NO}, SCHEMES["euler"]), "reads gamma"),
     "couples directions": (
         lambda: compiled(EQUATIONS["perona-malik"], WALLS["periodic"], SCHEMES["euler"]), "couples directions",

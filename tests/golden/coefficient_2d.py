@@ -124,8 +124,8 @@ class Diffusion2d(nn.Module):
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
         if not traced and not ((0 <= a) & (a <= 2)).all():
             raise ValueError("a leaves its declared bounds [0, 2]")
-        u = self.extend(u)
         a = self.extend_a(a)
+        u = self.extend(u)
 
         # u_x = K_x u ≈ ∂x u at the faces x+½
         u_x = (u[..., 1:, 1:-1] - u[..., :-1, 1:-1]) * 2
