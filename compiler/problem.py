@@ -421,6 +421,8 @@ class _Collector:
         if e.is_Add and not any(m):
             for part in e.args:
                 self.add(c, m, part, quoted)
+        elif e.is_Mul and not any(m) and (inside := self._with_time_inside(e)) != e:
+            self.add(c, m, inside, quoted)
         elif e.is_Mul and not any(m) and (weight := self._data_factor(e)) != 1:
             before, self.weight = self.weight, self.weight * weight
             self.add(c, m, e / weight, quoted)
@@ -449,6 +451,33 @@ class _Collector:
             self._linear(c, _sum(m, self._order(e, quoted)), e.expr, quoted)
         else:
             self._flux(c, m, e, quoted)
+
+    def _with_time_inside(self, e: sp.Expr) -> sp.Expr:
+        """c(t) ∂^m(…) as ∂^m(c(t) …): a function of time alone commutes with derivatives in space."""
+        c, _ = self._data_factor(e).as_independent(*self.x, Data, as_Add=False)
+
+        def moved(part: sp.Expr) -> sp.Expr:
+            if part.is_Add:
+                return sp.Add(*map(moved, part.args))
+            derivative = next((f for f in sp.Mul.make_args(part) if isinstance(f, sp.Derivative)), None)
+            if derivative is None:
+                return c * part
+            orders = _order(derivative, self.x)
+            if not isinstance(derivative.expr, Unknown):
+                within = sp.Add(*(c * term for term in sp.Add.make_args(derivative.expr)))
+                found = _derivative(within, self.x, orders)
+            elif all(n % 2 == 0 for n in orders):
+                half = tuple(n // 2 for n in orders)
+                found = _derivative(c * _derivative(derivative.expr, self.x, half), self.x, half)
+            elif sum(orders) == 2:
+                one, other = (_derivative(derivative.expr, self.x, m) for m in _units(orders))
+                first, second = _units(orders)
+                found = (_derivative(c * other, self.x, first) + _derivative(c * one, self.x, second)) / 2
+            else:
+                return c * part
+            return part / derivative * found
+
+        return moved(e / c) if c.has(t) else e
 
     def _data_factor(self, e: sp.Expr) -> sp.Expr:
         """The factor w, made of data, of a product w·D*Φ."""
@@ -696,6 +725,11 @@ def _order(e: sp.Expr, x: Sequence[sp.Symbol]) -> Order:
 def _derivative(e: sp.Expr, x: Sequence[sp.Symbol], order: Order) -> sp.Expr:
     counts = [(a, n) for a, n in zip(x, order, strict=True) if n]
     return sp.Derivative(e, *counts, evaluate=False) if counts and e.atoms(Unknown, Data) else (e if not counts else 0)
+
+
+def _units(orders: Order) -> list[Order]:
+    """The first derivatives that make up a mixed one."""
+    return [tuple(int(b == a) for b in range(len(orders))) for a, n in enumerate(orders) if n]
 
 
 def _sum(a: Order, b: Order) -> Order:
