@@ -530,7 +530,8 @@ class Bounds:
             return Reaction(
                 _rational(max(0.0, -everywhere.low)), max(0.0, everywhere.high), absorbing, False, assumptions=text
             )
-        interval = None if r.atoms(Data) else _invariant(r, s)
+        varies = r.atoms(Data) or explicit_symbols(r) & self.system.problem.places
+        interval = None if varies else _invariant(r, s)
         if interval is None:
             return _unknown(f"r' is not bounded for {shown}, and no interval was found that the solution cannot leave")
         low, high = range_on(slope, s, *interval)
@@ -650,13 +651,14 @@ class Bounds:
         return sp.Add(*(sp.Abs(v) * sp.Rational(h.denominator, h.numerator) for v, h in terms))
 
     def monotone(self, tau: Any = None) -> bool:
-        """Has f no negative entry off its diagonal? Along each axis Σ κ ≥ |v|h/2; a viscosity may depend on τ."""
+        """Has f no negative entry off its diagonal? Along each axis Σ κ inf g ≥ |v|h/2; a viscosity may depend on τ."""
         if any(sum(map(abs, o)) != 2 for t in self.system.transports for o in t.stencil.taps()):
             return False
         for moved in self.system.transports:
             h = sp.Rational(*self.system.axes[moved.axis].spacing.as_integer_ratio())
             along = [f for f in self.system.fluxes if [p.orders[moved.axis] for p in f.own[0].products] == [1]]
-            kappa = sp.Add(*(f.term.kappa for f in along)).xreplace(self.fixed)
+            least = [_rational(max(self._strength(f, slopes=False)[1], 0.0)) for f in along]
+            kappa = sp.Add(*(f.term.kappa * low for f, low in zip(along, least, strict=True))).xreplace(self.fixed)
             margin = kappa - sp.Abs(moved.speed.xreplace(self.fixed)) * h / 2
             margin = margin if tau is None else margin.xreplace({TAU: _rational(tau)})
             if margin.is_nonnegative is not True:

@@ -154,9 +154,9 @@ class DiscreteLaw:
         used, faces = {p: n for p, n in slots.items() if p in a.free_symbols}, self.faces
         K = Stencil.build({faces: sp.S.One}, self.axes, 2, source=faces, target=self.where)
         behind, ahead = sp.symbols("behind ahead", real=True)
+        known = tuple((1, 1) if axis.periodic else (0, 0) for axis in self.axes)  # values of neighbours have no parity
         for s, v in zip((behind, ahead), self._ends(builder, names[self.field], True), strict=True):
-            place = builder.graph.nodes[v]["place"]
-            op = ops.Stencil(K, f"D_{self.axis.name}", place.parity, place.walls)
+            op = ops.Stencil(K, f"D_{self.axis.name}", known)
             used[s] = builder.add(op, v, hint=f"{{0}}_{self.axis.name}")
         e = -sp.Max(a, 0) * behind - sp.Min(a, 0) * ahead
         return builder.value(ops.Flux(e, tuple(used), self.label), *used.values(), hint=self.label)

@@ -394,11 +394,12 @@ def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> No
         (p for p in itertools.combinations(axes, 2) if all(a.held for a in p) and len(p[0].held | p[1].held) > 1),
         None,
     )
-    if clash is not None and not all(flux.local or flux.term.linear for flux in fluxes):
+    several = any(len({a for m, _ in f.term.operator for a, n in enumerate(m) if n}) > 1 for f in fluxes)
+    if clash is not None and (several or not all(flux.local or flux.term.linear for flux in fluxes)):
         names = " and ".join(axis.name for axis in clash)
         raise BoundaryError(
-            f"Dirichlet walls of different values meet along {names}, and a diffusivity that couples directions reads "
-            f"the gradient in that corner; give both one value, or one of them NoFlux() or Periodic()"
+            f"Dirichlet walls of different values meet along {names}, and a diffusivity or an operator that couples "
+            f"directions reads derivatives in that corner; give both one value, or one of them NoFlux() or Periodic()"
         )
 
 
@@ -445,6 +446,11 @@ def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: i
                     f"the flux {flux.term.flux} through a wall with a Neumann or Robin condition along {axis.name} "
                     f"has to be an odd function of {shown}"
                 )
+
+
+def _evenly(parity: Parity) -> Parity:
+    """What has no parity, as a product with a coordinate, is continued evenly."""
+    return tuple((low or 1, high or 1) for low, high in parity)
 
 
 def _opened(e: sp.Expr, inside: dict[sp.Expr, sp.Symbol]) -> sp.Expr:
@@ -866,7 +872,7 @@ class SemiDiscrete:
             )
             place, D = builder.graph.nodes[v]["place"], self._subscript(((orders, sp.S.One),))
             K = Stencil.build({orders: sp.S.One}, self.axes)
-            v = builder.add(ops.Stencil(K, f"K_{D}", place.parity, place.walls), v, hint="{0}_" + D)
+            v = builder.add(ops.Stencil(K, f"K_{D}", _evenly(place.parity), place.walls), v, hint="{0}_" + D)
             return self._average(builder, v, (0,) * len(self.axes), self.axes, back=False)
         if isinstance(e, Smoothed):
             v = stem = self.smoothed(builder, e.args[0], names)
@@ -875,7 +881,7 @@ class SemiDiscrete:
                 if len(op.taps()) > 1:
                     place, last = builder.graph.nodes[v]["place"], axis is self.axes[-1]
                     hint = f"{stem}_smooth" + f"_{axis.name}" * (not last)
-                    v = builder.add(ops.Stencil(op, f"G_{axis.name}", place.parity, place.walls), v, hint=hint)
+                    v = builder.add(ops.Stencil(op, f"G_{axis.name}", _evenly(place.parity), place.walls), v, hint=hint)
             return v
         inside: dict[sp.Expr, sp.Symbol] = {}
         opened = _opened(e, inside)
@@ -1002,7 +1008,9 @@ class SemiDiscrete:
 
     def position(self, builder: Builder, x: sp.Symbol, location: Location) -> str:
         """The coordinate x where values of this location lie."""
-        op = ops.Position(self.problem.coordinates.index(x), self.axes, location)
+        fields = self.fields or (self.axes,)
+        axes = tuple(next((axis for axis in every if axis.open), every[0]) for every in zip(*fields, strict=True))
+        op = ops.Position(self.problem.coordinates.index(x), axes, location)
         return builder.add(op, hint=f"at_{x}")
 
     def _entry(self, builder: Builder, part: TensorEntry, names: dict[sp.Expr, str]) -> str:

@@ -103,7 +103,8 @@ class _Emitter:
         self.reserved |= {"t"} if self.timed else set()
         self.scalars: dict[sp.Symbol, str] = {TAU: "tau", t: "t"} if self.timed else {TAU: "tau"}
         data = {str(f.func) for f in self.problem.data}
-        if taken := sorted(data & (self.reserved | {"u"})):  # they are keywords of forward
+        beside = {str(f.func) for f in self.problem.beside}
+        if taken := sorted(data & (self.reserved | {"u"}) | {f for f in beside if _local(f)}):  # keywords of forward
             raise DeclarationError(f"data field {taken[0]!r}: the emitted code needs the name itself; rename it")
         fields = {*(str(u.func) for u in self.problem.unknowns), *data}
         for symbol in [*self.problem.parameters, *self._own_symbols()]:
@@ -610,6 +611,8 @@ class _Emitter:
         if self.timed:
             ones = ", ".join(["-1", *["1"] * (d + 1)])
             lines += [
+                "if not isinstance(t, (Tensor, float, int)):",
+                '    raise ValueError(f"t has type {type(t).__name__}; give a number or a tensor")',
                 "t = torch.as_tensor(t, dtype=u.dtype, device=u.device)",
                 "if t.dim() > 1 or t.numel() not in (1, len(u)):",
                 '    raise ValueError(f"t has shape {tuple(t.shape)}; give one time, or {len(u)}")',
@@ -868,6 +871,7 @@ class _Emitter:
                 continue
             role, v = first.role, self.step.names[name]
             rings = self.layout.rings[name]
+            v += "_" * (role == "state" and _local(v))
             lines = self._eager_ring(v, rings, role) + self._ring(v, first, rings, role)
             doc = (
                 f"The ghost ring: {notation.show_boundary(self.problem)}."
@@ -896,7 +900,7 @@ class _Emitter:
         for axes, alike in itertools.groupby(op.fields):
             stop = start + len(list(alike))
             name = "_".join(str(u.func) for u in self.problem.unknowns[start:stop])
-            name += "_" * (name in _RESERVED or name == v)
+            name += "_" * (name == v or _local(name))
             parity, walls = symmetry(axes)
             lines.append(f"{name} = {v}[:, {start}:{stop}]")
             lines += ring_lines(name, axes, widths, parity, role, walls, rings)
@@ -1031,6 +1035,11 @@ def ring_lines(
             pieces = continuation(v, axes, a, 0, parity[a], (width, width), role, values)
             lines += concatenate(v, pieces, a - len(axes), LINE - 8)
     return lines
+
+
+def _local(name: str) -> bool:
+    """Is it what a variable of `extend` is called?"""
+    return name in _RESERVED or name in ("low_value", "high_value") or name.startswith("at_")
 
 
 def wall_lines(

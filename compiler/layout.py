@@ -203,10 +203,10 @@ def _ghosts(
     name = "low" if low else "high"
     if abs(parity) == OPEN:
         assert parity > 0 and role == "state", "nothing is known beyond an open side"
-        if width > 1:  # a single field never needs it
+        if width > 1:
             raise BoundaryError(
-                f"beside a Neumann or Robin condition along {axis.name} one value beyond the wall is known, and other "
-                f"fields need {width} there: give all fields Neumann or Robin conditions, or none"
+                f"beside a Neumann or Robin condition along {axis.name} one value beyond the wall is known, {width} "
+                f"are read, by a reconstruction or for other fields; use NoFlux() or Dirichlet(…)"
             )
         r, s = axis.ghost(0 if low else 1)[0], value  # the number, or the name of a tensor
         inner = v + edge(d, a, ":1" if low else "-1:")

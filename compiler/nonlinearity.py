@@ -294,11 +294,21 @@ def defined(f: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, flo
             return False
         if isinstance(part, sp.log) and not ends(part.args[0])[0] > 0:
             return False
+        if part.is_Function and any(_pole(p, s, ends) for a in part.args for p in sp.preorder_traversal(a)):
+            return False
         if isinstance(part, (sp.asin, sp.acos)):
             low, high = ends(part.args[0])
             if not -1 <= low <= high <= 1:
                 return False
     return True
+
+
+def _pole(part: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, float]]) -> bool:
+    """May a part be a division by zero, which a bounded function around it hides?"""
+    if not (part.is_Pow and part.exp.is_negative and s in part.base.free_symbols):
+        return False
+    low, high = ends(part.base)
+    return not (low > 0 or high < 0)
 
 
 def _factored(f: sp.Expr) -> sp.Expr:

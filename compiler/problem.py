@@ -204,7 +204,7 @@ class Problem:
     def _coefficients(self) -> frozenset[sp.Symbol]:
         """The coordinates, and time, that fluxes and coefficients read."""
         read = [e for f in self.fluxes for e in (f.flux, f.weight)] + [law.flux for law in self.laws]
-        return self._read(*read, *(m.coefficient for m in self.mixed))
+        return self._read(*read, *(m.coefficient for m in self.mixed), *(e for _, e in self.features))
 
     @property
     def explicit(self) -> frozenset[sp.Symbol]:
@@ -827,6 +827,8 @@ def _boundary_per_field(
     """What a dict {field: …} gives to every field, or one boundary to all of them."""
     names = [str(u.func) for u in unknowns]
     named = {called(key): value for key, value in given.items()} if isinstance(given, Mapping) else {}
+    if isinstance(given, Mapping) and len(named) < len(given):
+        raise BoundaryError(f"boundary={given!r}: a name is given twice")
     if not set(names) & set(named):
         return (_boundary_per_axis(given, coordinates),) * len(names)
     for name in named:
@@ -881,6 +883,8 @@ def _boundary_per_axis(given: Any, coordinates: tuple[sp.Symbol, ...]) -> Sides:
     if not isinstance(given, Mapping):
         raise BoundaryError(f"boundary={given!r}: give a boundary condition or a dict {{coordinate: condition}}")
     named = {called(key): value for key, value in given.items()}
+    if len(named) < len(given):
+        raise BoundaryError(f"boundary={given!r}: a coordinate is given twice")
     names = [str(x) for x in coordinates]
     for name in named:
         if name not in names:

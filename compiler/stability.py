@@ -700,7 +700,8 @@ class _Analysis:
         d, q = sp.Poly(0, fourier.X, domain="QQ"), sp.Poly(0, fourier.X, domain="QQ")
         speed, h = sp.S.One, sp.S.One
         for t in (t for t in self.system.transports if t.axis == axis):
-            h, speed = _rational(self.system.axes[axis].spacing), t.speed.xreplace(fixed)
+            h = _rational(self.system.axes[axis].spacing)
+            speed = sp.nsimplify(t.speed.xreplace(fixed), rational=True)
             q += fourier.centred(t.stencil, axis) * (h if unit else speed)
         for flux in self.system.fluxes:
             if any(p.orders[axis] for p in flux.own[0].products):
@@ -740,8 +741,7 @@ class _Analysis:
         if self.system.fed:
             why_not = why_not or "a wall lets in values that vary, or whatever u is"
         box = getattr(self.system.problem.unknowns[0].func, "bounds", None)
-        numbers = [side.value for side in sides if not isinstance(side.value, sp.Expr)]
-        outside = [v for v in numbers if box is not None and not box[0] <= v <= box[1]]
+        outside = [v for v in self.system.fixed if box is not None and not box[0] <= v <= box[1]]
         if outside:
             why_not = why_not or f"the wall of value {outside[0]:g} lies outside the declared range {box}"
         average = 1 if self.scheme.euler else self.scheme.ssp

@@ -287,7 +287,7 @@ class Body:
 
     def _position(self, target: str, op: Position, extent: Extent) -> list[str]:
         """The coordinate, counted from the number of nodes of a state; on periodic axes it wraps around."""
-        axis, d, (low, high) = self.axes[op.axis], len(self.axes), extent[op.axis]
+        axis, d, (low, high) = op.axes[op.axis], len(self.axes), extent[op.axis]
         state = next(n for n, o in self.graph.nodes(data="op") if isinstance(o, Input) and o.role != "data")
         v, have, half = self.names[state], self.layout.extents[state], op.location[op.axis]
 

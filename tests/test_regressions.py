@@ -1,0 +1,147 @@
+"""What once was false, wrong or a crash, and has no other place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from sympy import Eq, sin
+
+import pdeloom as loom
+
+x, y = loom.coordinates("x y")
+z = loom.coordinates("z")
+u, w, q = loom.field("u", x, y), loom.field("w", z), loom.field("q", z)
+a, t, lap, D, NO, PERIODIC = (
+    loom.data("a", z, bounds=(0, 1)),
+    loom.t,
+    loom.laplacian,
+    loom.Dirichlet,
+    loom.NoFlux(),
+    loom.Periodic(),
+)
+
+
+def compiled(right, boundary, scheme=None, field=u, **options):
+    pde = loom.PDE(Eq(loom.dt(field), right), boundary=boundary)
+    return loom.compile(pde, scheme=scheme or loom.ForwardEuler(1, tau=0.01), unstable="allow", **options)
+
+
+def agree(net, *shape, **given):
+    state = np.random.default_rng(0).uniform(0, 1, (1, net.compiled.system.width, *shape))
+    with torch.no_grad():
+        new = net.module(torch.float64)(torch.from_numpy(state), **{k: torch.from_numpy(v) for k, v in given.items()})
+    np.testing.assert_allclose(new.numpy(), net.reference(state, **given), rtol=1e-12, atol=1e-12)
+
+
+# --- proofs that were false -------------------------------------------------------------------------------------------
+
+
+def test_a_wall_across_another_axis_counts_in_the_range_of_a_law():
+    """Diffusion along y carries its value into the law along x."""
+    v = loom.field("v", x, y, bounds=(0, 1))
+    for inside, value in ((True, 0.5), (False, 50)):
+        net = loom.compile(
+            loom.PDE(Eq(loom.dt(v), -loom.d(v**2 / 2, x) + loom.d(v, y, 2)), boundary={x: PERIODIC, y: D(value)}),
+            space=loom.FiniteVolume("rusanov"), scheme=loom.ForwardEuler(2, tau=0.2), unstable="allow",
+        )  # fmt: skip
+        assert (net.stability["maximum principle"].status == "proved") == inside
+
+
+@pytest.mark.parametrize("g", [1 + 0.99 * sin(t), a, 1 / (1 + loom.d(w, z) ** 2)], ids=str)
+def test_centred_transport_needs_the_least_diffusivity(g):
+    """The cell Péclet number |v|h/κ ≤ 2 at every value that the diffusivity may have."""
+    net = compiled(-loom.d(w, z) + loom.d(g * loom.d(w, z), z), PERIODIC, loom.ForwardEuler(1, tau=0.1), w)
+    assert net.stability["maximum principle"].status != "proved" and net.stability["CFL"].status != "proved"
+    mild = compiled(
+        -loom.d(w, z) + loom.d((1 + 0.3 * sin(t)) * loom.d(w, z), z), PERIODIC, loom.ForwardEuler(1, tau=0.1), w
+    )
+    assert mild.stability["maximum principle"].status == "proved"
+
+
+def test_a_pole_within_a_bounded_function():
+    net = compiled(loom.d((2 + sin(1 / t)) * loom.d(w, z), z), NO, field=w)
+    assert net.stability["norm decrease"].status != "proved"
+
+
+# --- networks that were not their reference ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reconstruction", ["constant", "mc", "weno5"])
+@pytest.mark.parametrize("ends", [(D(1), D(1)), (D(0), NO), (NO, D(t))], ids=str)
+def test_winds_between_walls_on_faces(ends, reconstruction):
+    net = compiled(
+        -(a - 0.5) * loom.d(w, z), {z: ends}, field=w, space=loom.FiniteVolume("rusanov", reconstruction),
+        grid=loom.Grid(1.0, centering="cell"),
+    )  # fmt: skip
+    agree(net, 9, a=np.random.default_rng(1).uniform(0, 1, (1, 1, 9)))
+
+
+@pytest.mark.parametrize(
+    ("name", "boundary"),
+    [
+        ("low_value", {x: D(t + 1), y: NO}),
+        ("high_value", {x: D(t + 1), y: NO}),
+        ("at_y", {x: D(sin(y)), y: NO}),
+        ("at_x", {x: NO, y: D(x)}),
+    ],
+)
+def test_fields_called_as_what_a_wall_computes(name, boundary):
+    field = loom.field(name, x, y)
+    agree(compiled(lap(field), boundary, field=field), 6, 7)
+
+
+def test_an_operator_of_both_axes_has_no_corner_of_two_values():
+    with pytest.raises(loom.BoundaryError, match="in that corner"):
+        compiled(-lap(lap(u)), {x: D(0), y: D(1)})
+    agree(compiled(-lap(lap(u)), {x: D(1), y: D(1)}, loom.ForwardEuler(1, tau=1e-4)), 9, 8)
+    agree(compiled(-loom.d(u, x, 4) - loom.d(u, y, 4), {x: D(0), y: D(1)}, loom.ForwardEuler(1, tau=1e-4)), 9, 8)
+
+
+@pytest.mark.parametrize("e", [x * u, x * loom.d(u, x), sin(t) * x * u, sin(t) * u], ids=str)
+@pytest.mark.parametrize("boundary", [NO, D(0), {x: D(sin(t)), y: NO}], ids=str)
+def test_coordinates_and_time_in_what_is_smoothed(e, boundary):
+    net = compiled(lap(u) + loom.smooth(e, 1), boundary)
+    assert net.compiled.problem.timed == (e.has(sin) or not isinstance(boundary, loom.Boundary))
+    agree(net, 16, 15)
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("r", [w - w**3 + sin(t), w - w**3 + z, t - w**3], ids=str)
+@pytest.mark.parametrize("scheme", [loom.ForwardEuler, loom.BackwardEuler, loom.SemiImplicit])
+def test_polynomials_that_vary(r, scheme):
+    net = compiled(lap(w) + r, NO, scheme(1, tau=0.01), w)
+    assert net.stability["maximum principle"].status == "unknown"
+
+
+def test_coordinates_beside_open_walls_of_another_field():
+    rights = [lap(w), loom.d((1 + z**2) * loom.d(q, z), z)]
+    pde = loom.PDE(
+        [Eq(loom.dt(f), r) for f, r in zip((w, q), rights, strict=True)],
+        boundary={w: NO, q: {z: (loom.Neumann(1), D(2))}},
+    )
+    net = loom.compile(pde, grid=loom.Grid(0.1, centering="cell"), scheme=loom.Heun(2, tau=1e-3), unstable="allow")
+    agree(net, 9)
+
+
+def test_decimal_speeds_beside_diffusion():
+    transport = compiled(-0.7 * loom.d(w, z) + 0.1 * lap(w), PERIODIC, field=w, space=loom.FiniteVolume("upwind"))
+    assert transport.stability["von Neumann"].bound == pytest.approx(1 / 0.9)
+    dispersion = compiled(-0.7 * loom.d(w, z, 3) + 0.1 * lap(w), PERIODIC, field=w)
+    assert dispersion.stability["von Neumann"].status == "proved"
+
+
+@pytest.mark.parametrize("when", ["a", None, 1j])
+def test_times_that_are_no_numbers(when):
+    with pytest.raises(ValueError, match="give a number or a tensor"):
+        compiled(lap(w) + t, NO, field=w).module()(torch.zeros(1, 1, 5), t=when)
+
+
+def test_conditions_given_twice_and_too_large():
+    with pytest.raises(loom.BoundaryError, match="given twice"):
+        compiled(lap(u), {x: NO, "x": D(1), y: NO})
+    with pytest.raises(loom.BoundaryError, match="below 1e30"):
+        D(sp.Float("1e400") * y)
