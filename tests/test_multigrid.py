@@ -386,7 +386,7 @@ WRONG = {
         Eq(mg.C * (loom.laplacian(mg.U) + loom.d(mg.U, mg.x)), mg.F),
         {},
         {},
-        "varying speed",
+        "without time derivative",
     ),
     "an unknown guarantee": (mg.EQUATIONS["poisson 2d"], {}, {"guarantee": "maximum principle"}, "energy decrease"),
     "a wide product": (

@@ -286,7 +286,7 @@ ERRORS = {
         lambda: compiled(EQUATIONS["perona-malik"], WALLS["periodic"], SCHEMES["euler"]), "couples directions",
     ),
     "second derivatives": (
-        lambda: compiled(EQUATIONS["fourth order"], WALLS["space"], SCHEMES["euler"]), "varies along a wall",
+        lambda: compiled(EQUATIONS["fourth order"], WALLS["periodic"], SCHEMES["euler"]), "varies along a wall",
     ),
     "mixed derivatives": (
         lambda: compiled(lap(u) + loom.d(loom.d(u, x), y), {x: D(sin(y)), y: NO}, SCHEMES["euler"]), "mixed derivatives",
