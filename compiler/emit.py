@@ -43,6 +43,10 @@ _RESERVED = frozenset(
 )
 
 
+_PARTIAL = (sp.log, sp.asin, sp.acos, sp.tan)
+"""Functions that are not defined, or not finite, everywhere."""
+
+
 @dataclass(frozen=True)
 class Training:
     """What becomes a weight: parameters, the stencils, the step sizes; shared over the steps or one each."""
@@ -177,7 +181,7 @@ class _Emitter:
                 fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
                 least=tuple_code([max(1, w) for w in self.step.layout.ring]),
                 most=tuple_code(self.system.limits) if self.system.limits else "",
-                bounded=bool(field_checks(self.problem))
+                bounded=bool(field_checks(self.problem) or self._partial)
                 or any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
                 filters=emit_bank.helpers(self.system.banks, bool(self.report.norms)),
@@ -629,6 +633,12 @@ class _Emitter:
         else:
             first_state = self.step.extended("u")
             lines.append(f"state = ({first_state},) * {count}" if many else f"state = {first_state}")
+        if self._partial:
+            lines += [
+                "traced = torch.compiler.is_compiling() or _is_wrapped(u)",
+                f"if not traced and u.isfinite().all() and not state{'[0]' * many}.isfinite().all():",
+                '    raise ValueError("the value of a wall is not finite")',
+            ]
         first = self.scheme.starting_steps
         lines.append(f"for k in range({first}, self.steps):" if first else "for k in range(self.steps):")
         if many and self.cyclic:
@@ -644,6 +654,14 @@ class _Emitter:
         if not self._implicit:
             return [*lines, f"return {result}"]
         return [*lines, f"u = {result}", "return (u, self.log) if history else u"]
+
+    @property
+    def _partial(self) -> bool:
+        """Do walls have values that are not defined everywhere, such as roots and quotients?"""
+        axes = self.system.fields or (self.axes,)
+        values = (v for every in axes for axis in every for v in axis.values if isinstance(v, sp.Expr))
+        parts = (e for v in values for e in sp.preorder_traversal(v))
+        return any(isinstance(e, _PARTIAL) or (e.is_Pow and not (e.exp.is_integer and e.exp > 0)) for e in parts)
 
     def _advance(self, k: str) -> str:
         """How far layer k goes in time."""

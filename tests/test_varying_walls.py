@@ -320,3 +320,16 @@ def test_wrong_text(text):
             ),
             scheme=SCHEMES["euler"],
         )
+
+
+def test_walls_that_are_not_finite():
+    """sqrt(y − 1) along a wall that begins at 0."""
+    net = compiled(lap(u), {x: D(sp.sqrt(y - 1)), y: NO}, loom.ForwardEuler(2, tau=1e-3))
+    with pytest.raises(ValueError, match="value of a wall is not finite"):
+        net.module()(torch.zeros(1, 1, 6, 8))
+    whole = compiled(lap(u), {x: D(sp.sqrt(y + 1)), y: NO}, loom.AdamsBashforth(3, tau=1e-3))
+    agree(whole, np.random.default_rng(0).uniform(0, 1, (2, 1, 6, 8)), 1e-12)
+    module = whole.module(torch.float64)
+    state = torch.rand(2, 1, 6, 8, dtype=torch.float64)
+    torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="eager")(state), module(state))
+    torch.testing.assert_close(torch.vmap(lambda s: module(s[None])[0])(state), module(state))
