@@ -21,7 +21,7 @@ x, y = loom.coordinates("x y")
 u, a = loom.field("u", x, y), loom.data("a", x, y, bounds=(0.1, 1))
 lam = loom.parameter("lam", 0.4, positive=True)
 SLOW = settings(
-    deadline=None, max_examples=15, derandomize=True, report_multiple_bugs=False,
+    deadline=None, max_examples=10, derandomize=True, report_multiple_bugs=False,
     phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

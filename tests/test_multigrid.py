@@ -475,6 +475,8 @@ def test_steps_by_multigrid_say_what_is_left_and_can_be_exported(scheme, tmp_pat
 
     (one, module), (four, _) = residual(network(1)), residual(network(4))
     assert 1 > one > 10 * four > 0
+    if scheme is loom.BackwardEuler:  # takes half a minute
+        return
     u = torch.rand(1, 1, 6, 6, dtype=torch.float64)
     path = loom.export(module, (u,), tmp_path / "net.pt2")
     torch.testing.assert_close(torch.export.load(path).module()(u), module(u))
