@@ -248,7 +248,7 @@ class FiniteVolume:
         """Transport of varying speed."""
         found = []
         for law in (law for law in problem.laws if law.advective):
-            u, axes = problem.unknowns[law.component], system.fields[law.component] if system.fields else system.axes
+            u, axes = problem.unknowns[law.component], system.along(law.component)
             name = f"{u.func}_" * (len(problem.unknowns) > 1) + axes[law.axis].name
             found.append(DiscreteLaw(law, sp.Abs(law.flux), u, self.reconstruction, axes, f"carried_{name}"))
         return tuple(found)
@@ -288,8 +288,9 @@ class FiniteVolume:
                 )
             for i, F in sorted(parts.items()):
                 name = f"{fields[i].func}_" * (len(fields) > 1) + rest.axes[a].name
-                law, axes = Law(a, F, i), rest.fields[i] if rest.fields else rest.axes
-                laws.append(DiscreteLaw(law, speed, fields[i], self.reconstruction, axes, f"F_{name}"))
+                laws.append(
+                    DiscreteLaw(Law(a, F, i), speed, fields[i], self.reconstruction, rest.along(i), f"F_{name}")
+                )
         kind = "" if self.reconstruction == "constant" else f" and {self.reconstruction} reconstruction"
         laws += self._advected(problem, rest)
         return replace(rest, problem=problem, laws=tuple(laws), method=f"finite volumes with the rusanov flux{kind}")
@@ -679,9 +680,13 @@ class SemiDiscrete:
         """All axes, of every field where they differ."""
         return tuple(itertools.chain(*self.fields)) or self.axes
 
+    def along(self, i: int) -> tuple[Axis, ...]:
+        """The axes with the boundary conditions of a field."""
+        return self.fields[i] if self.fields else self.axes
+
     def of(self, i: int) -> tuple[Parity, Walls]:
         """The parity of a field, and its values on the boundary."""
-        return symmetry(self.fields[i] if self.fields else self.axes)
+        return symmetry(self.along(i))
 
     @property
     def parity(self) -> Parity:

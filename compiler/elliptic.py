@@ -491,11 +491,8 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
             "diffusion tensors, mixed derivatives, cross-diffusion and smoothed values under multigrid are not "
             "supported yet; use another solver"
         )
-    varying = next(
-        (v for sides in problem.boundary for b in sides if isinstance(v := getattr(b, "value", 0), sp.Expr)), None
-    )
-    if varying is not None:
-        raise BoundaryError(f"the value {varying} of a wall varies, which multigrid cannot serve yet; give a number")
+    for value in problem.wall_values:
+        raise BoundaryError(f"the value {value} of a wall varies, which multigrid cannot serve yet; give a number")
     if problem.explicit:
         raise UnsupportedTermError(
             f"an equation that reads {min(map(str, problem.explicit))} itself under multigrid is not supported yet; "

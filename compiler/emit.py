@@ -658,9 +658,7 @@ class _Emitter:
     @property
     def _partial(self) -> bool:
         """Do walls have values that are not defined everywhere, such as roots and quotients?"""
-        axes = self.system.fields or (self.axes,)
-        values = (v for every in axes for axis in every for v in axis.values if isinstance(v, sp.Expr))
-        parts = (e for v in values for e in sp.preorder_traversal(v))
+        parts = (e for v in self.problem.wall_values for e in sp.preorder_traversal(v))
         return any(isinstance(e, _PARTIAL) or (e.is_Pow and not (e.exp.is_integer and e.exp > 0)) for e in parts)
 
     def _advance(self, k: str) -> str:

@@ -219,12 +219,17 @@ class Problem:
     @property
     def driven(self) -> bool:
         """Does the value of a wall read the time?"""
-        return any(t in explicit_symbols(v) for v in _values(self.boundaries or (self.boundary,)))
+        return any(t in explicit_symbols(v) for v in self.wall_values)
 
     @property
     def beside(self) -> tuple[Data, ...]:
         """The data that the values of walls read."""
-        return tuple(f for f in self.data if any(v.has(f) for v in _values(self.boundaries or (self.boundary,))))
+        return tuple(f for f in self.data if any(v.has(f) for v in self.wall_values))
+
+    @property
+    def wall_values(self) -> list[sp.Expr]:
+        """The values of walls that are expressions."""
+        return _values(self.boundaries or (self.boundary,))
 
     @property
     def moving(self) -> bool:

@@ -152,10 +152,10 @@ class Spec(_Table):
             name=self.pde.name,
         )
         text = self.pde.equation if isinstance(self.pde.equation, str) else " ".join(self.pde.equation)
-        text += f" {self.pde.boundary}" if self.pde.data else ""
         for key in (*self.parameters, *self.pde.fields, *self.pde.data, *self.pde.tensors):
             entry = r"(_\w+)?" if key in self.pde.tensors else ""
-            if not re.search(rf"\b{re.escape(key)}{entry}\b", text):
+            read = f"{text} {self.pde.boundary}" if key in self.pde.data else text  # walls may read data
+            if not re.search(rf"\b{re.escape(key)}{entry}\b", read):
                 raise DeclarationError(f"{key!r} is declared but does not occur in the equation; remove it or use it")
         listed = self.grid.spacing if isinstance(self.grid.spacing, list) else [self.grid.spacing]
         try:

@@ -63,17 +63,16 @@ def agree(net, state, tolerance=1e-8, times=None):
 @pytest.mark.parametrize("walls", WALLS)
 def test_the_module_is_the_reference(walls, scheme, centering):
     state = np.random.default_rng(0).uniform(0, 1, (2, 1, 9, 8))
-    served, solves = 0, SCHEMES[scheme].structure.solves > 0
+    solves = SCHEMES[scheme].structure.solves > 0
     for name, right in EQUATIONS.items():
         if solves and name in ("perona-malik", "fourth order"):  # slow, and in explicit steps as well
             continue
         try:
             net = compiled(right, WALLS[walls], SCHEMES[scheme], grid=loom.Grid(0.3, centering=centering))
         except (loom.BoundaryError, loom.SchemeError):
+            assert name != "heat"
             continue
         agree(net, state, times=[0.4, 1.5])
-        served += 1
-    assert served >= 1
 
 
 @pytest.mark.parametrize("order", [2, 4])
