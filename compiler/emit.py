@@ -181,7 +181,7 @@ class _Emitter:
                 fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
                 least=tuple_code([max(1, w) for w in self.step.layout.ring]),
                 most=tuple_code(self.system.limits) if self.system.limits else "",
-                bounded=bool(field_checks(self.problem) or self._partial)
+                bounded=bool(field_checks(self.problem) or self._partial or self.timed)
                 or any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
                 filters=emit_bank.helpers(self.system.banks, bool(self.report.norms)),
@@ -620,6 +620,9 @@ class _Emitter:
                 "t = torch.as_tensor(t, dtype=u.dtype, device=u.device)",
                 "if t.dim() > 1 or t.numel() not in (1, len(u)):",
                 '    raise ValueError(f"t has shape {tuple(t.shape)}; give one time, or {len(u)}")',
+                "traced = torch.compiler.is_compiling() or _is_wrapped(t)",
+                "if not traced and not t.isfinite().all():",
+                '    raise ValueError("t is not finite")',
                 f"t = t.reshape({ones})",
             ]
         if self._implicit:

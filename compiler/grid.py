@@ -199,6 +199,8 @@ class Dirichlet(Boundary):
 
 def _value(value: Any, given: str) -> Number:
     """A number, or an expression that is checked against the coordinates later."""
+    if isinstance(value, sp.MatrixBase):
+        raise BoundaryError(f"{given}: the value is a vector; give a scalar")
     if isinstance(value, sp.Expr) and not value.is_number:
         large = next((n for n in value.atoms(sp.Number) if not abs(n) < 10**30), None)
         if large is not None:

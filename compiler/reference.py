@@ -56,6 +56,8 @@ class Reference:
         now = real(data.pop("t", 0.0), "t") if timed else np.zeros(())
         if now.shape not in ((), np.shape(u0)[:1]):
             raise DataError(f"t has shape {now.shape}; give one time, or {len(u0)}")
+        if not np.isfinite(now).all():
+            raise DataError("t is not finite")
         now = now.reshape(-1, *(1,) * (np.ndim(u0) - 1))
         given = self._closed_data(data, np.shape(u0))
         u = self._closed(real(u0, "u"), {"t": now, **given})

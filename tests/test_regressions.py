@@ -140,7 +140,17 @@ def test_times_that_are_no_numbers(when):
         compiled(lap(w) + t, NO, field=w).module()(torch.zeros(1, 1, 5), t=when)
 
 
+def test_times_that_are_not_finite():
+    net = compiled(lap(w) + t, NO, field=w)
+    with pytest.raises(ValueError, match="not finite"):
+        net.module()(torch.zeros(1, 1, 5), t=float("nan"))
+    with pytest.raises(loom.DataError, match="not finite"):
+        net.reference(np.zeros((1, 1, 5)), t=np.inf)
+
+
 def test_conditions_given_twice_and_too_large():
+    with pytest.raises(loom.BoundaryError, match="is a vector"):
+        D(loom.grad(u))
     with pytest.raises(loom.BoundaryError, match="given twice"):
         compiled(lap(u), {x: NO, "x": D(1), y: NO})
     with pytest.raises(loom.BoundaryError, match="below 1e30"):
