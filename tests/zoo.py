@@ -221,3 +221,13 @@ def fitted(module: Any, u: Any, target: Any) -> None:
         return value
 
     optimiser.step(loss)
+
+
+def energy_falls_along_its_gradient(net: loom.Net) -> None:
+    """One explicit step on a small grid goes along −∇E, with the area of a cell as weight."""
+    module, area = net.module(torch.float64), float(sp.prod(a.spacing for a in net.compiled.system.axes))
+    state = torch.rand(1, net.compiled.system.width, 6, 5, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(module.energy(state).sum(), state)
+    with torch.no_grad():
+        rate = (module(state) - state) / net.stability.tau
+    torch.testing.assert_close(rate * area, -gradient, rtol=1e-9, atol=1e-9)
