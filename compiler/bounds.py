@@ -12,11 +12,14 @@ initial weights are numbers, rounded outwards.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import sympy as sp
 
@@ -64,6 +67,26 @@ class Reaction:
     interval: tuple[float, float] | None = None
     assumptions: tuple[str, ...] = ()
     why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Skew:
+    """Transport between fields: a bound on its spectrum, which is imaginary, and one on how many cells waves cross per
+    unit of time; `plain` says that the norm it preserves is that of the state."""
+
+    rate: sp.Expr | None = None
+    courant: sp.Expr = sp.S.Zero
+    plain: bool = False
+    assumptions: tuple[str, ...] = ()
+    why_not: str = ""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """The fields that drive each other."""
+
+    @property
+    def taking_turns(self) -> bool:
+        """Do all fields of one group come before those that they drive?"""
+        first = min((max(pair) for pair in self.pairs), default=0)
+        return all(min(pair) < first <= max(pair) for pair in self.pairs)
 
 
 class Bounds:
@@ -565,8 +588,141 @@ class Bounds:
     # --- transport ----------------------------------------------------------------------------------------
 
     @cached_property
+    def skew(self) -> Skew:
+        """Transport between the fields of a system, u_t = −S u with S_ik = c_i Σ_a A^a_ik T_a, c_i > 0 perhaps varying.
+        If there is a D > 0 with D A^a = (D A^a)ᵀ, and the T of each pair are skew about the walls, the norm ⟨u, Dc⁻¹u⟩
+        is preserved: the spectrum is imaginary, and B^a = LᵀA^aL⁻ᵀ with D = LLᵀ bounds it."""
+        system = self.system
+        if system.laws or system.fluxes or system.mixed or not self.at_rest:
+            return Skew(why_not="transport in a system together with diffusion or reactions is not covered")
+        factors: dict[int, sp.Expr] = {}
+        speeds: dict[tuple[int, int], sp.Matrix] = {}
+        norms: dict[tuple[int, int], sp.Expr] = {}
+        n = system.width
+        for moved in system.transports:
+            v, term = moved.speed.xreplace(self.fixed), moved.term
+            v, c = v.as_independent(*system.problem.places, Data, as_Add=False)
+            if factors.setdefault(term.component, c) != c:
+                return Skew(why_not=f"the terms of one equation have the factors {factors[term.component]} and {c}")
+            speeds.setdefault((term.axis, term.order), sp.zeros(n, n))[term.component, term.of] += v
+            norms[term.axis, term.order] = squared_norm(moved.stencil)[0]
+        pairs = tuple((i, k) for i in range(n) for k in range(n) if any(A[i, k] != 0 for A in speeds.values()))
+        mirrors = (self._no_mirror(i, k, a) for (a, _), A in speeds.items() for i, k in pairs if A[i, k] != 0)
+        why_not = next(filter(None, mirrors), "")
+        D = None if why_not else self._symmetriser(list(speeds.values()), [factors.get(i, sp.S.One) for i in range(n)])
+        if D is None:
+            return Skew(why_not=why_not or "the system of first derivatives is not symmetric in any norm that was found")
+        size, texts = [sp.S.One] * n, list[str]()
+        for i, c in factors.items():
+            size[i], text, why_not = self._positive(c)
+            if why_not:
+                return Skew(why_not=why_not)
+            texts += [text] * bool(text)
+        cells = {(a, m): system.axes[a].spacing ** (-2 * m) for a, m in speeds}
+        rate, courant = (self._spectral(D, speeds, squares, size, pairs) for squares in (norms, cells))
+        halves = any(a.shift and a.sides and a.sides[1].parity > 0 for a in system.ends)  # values on a plane count half
+        plain = not texts and not halves and all(c == 1 for c in factors.values()) and D == D[0, 0] * sp.eye(n)
+        return Skew(rate, courant, plain, tuple(dict.fromkeys(texts)), "", pairs)
+
+    def _symmetriser(self, speeds: list[sp.Matrix], factors: list[sp.Expr]) -> sp.Matrix | None:
+        """D > 0 with D A symmetric for all A, which mixes only fields that lie and continue alike; of several the one
+        next to the identity."""
+        n, alike = len(factors), [(self.system.along(i), c) for i, c in enumerate(factors)]
+        moving = any(A.free_symbols for A in speeds)
+        basis = []
+        for i, k in itertools.combinations_with_replacement(range(n), 2):
+            if i == k or (alike[i] == alike[k] and not moving):
+                E = sp.zeros(n, n)
+                E[i, k] = E[k, i] = 1
+                basis.append(E)
+        columns = [sp.Matrix([e for A in speeds for e in E * A - (E * A).T]) for E in basis]
+        null = sp.Matrix.hstack(*columns).nullspace(simplify=moving)
+        if not null:
+            return None
+        N = sp.Matrix.hstack(*null)
+        identity = sp.Matrix([int(E[0, 0] == 1 or E.trace() == 1) for E in basis])
+        weights = N * (N.T * N).LUsolve(N.T * identity) if not moving else N * sp.ones(N.cols, 1)
+        D = sum((w * E for w, E in zip(weights, basis, strict=True)), sp.zeros(n, n))
+        if moving:
+            D = D.applyfunc(sp.cancel)
+            return D if all(D[i, i].is_positive for i in range(n)) else None
+        return D if D.is_positive_definite else None
+
+    def _spectral(
+        self,
+        D: sp.Matrix,
+        speeds: Mapping[tuple[int, int], sp.Matrix],
+        squares: Mapping[tuple[int, int], Any],
+        size: list[sp.Expr],
+        pairs: tuple[tuple[int, int], ...],
+    ) -> sp.Expr:
+        """A bound on ‖S‖ in the norm of D, from those of every T_a, whose squares are given. Where the fields fall into
+        two groups that drive each other ‖S‖² is the norm of a diagonal block of S²; then for fields that are not mixed
+        2‖S‖² ≤ Σ_ik ‖S_ik‖², with equality for rank 2."""
+        n, two = len(size), nx.is_bipartite(groups := nx.Graph(pairs))
+        if D.is_diagonal():
+            entry = {
+                (i, k): sum(
+                    sp.sqrt(A[i, k] * A[k, i] * size[i] * size[k] * sp.sympify(squares[key])) for key, A in speeds.items()
+                )
+                for i, k in pairs
+            }
+            total = sp.Add(*(e**2 for e in entry.values()))
+            if any(e.free_symbols for e in entry.values()):
+                return sp.sqrt(total / (1 + two))
+            matrix = np.array([[float(entry.get((i, k), 0)) for k in range(n)] for i in range(n)])
+            if two and np.linalg.matrix_rank(matrix) == 2:
+                return sp.sqrt(total / 2)
+        L = np.linalg.cholesky(np.array(D.tolist(), dtype=float))
+        B = [L.T @ np.array(A.tolist(), dtype=float) @ np.linalg.inv(L.T) for A in speeds.values()]
+        N, c = [float(sp.sqrt(sp.sympify(squares[key]))) for key in speeds], np.sqrt(np.array(size, dtype=float))
+        whole = sum(abs(b) * w for b, w in zip(B, N, strict=True)) * np.outer(c, c)
+        found = [np.linalg.norm(whole, 2)]
+        if two and all(s == 1 for s in size):
+            square = sum(abs(a @ b) * v * w for (a, v), (b, w) in itertools.product(zip(B, N, strict=True), repeat=2))
+            one = [i for i, colour in nx.bipartite.color(groups).items() if colour]
+            other = [i for i in range(n) if i not in one]
+            found += [math.sqrt(np.linalg.norm(square[np.ix_(g, g)], 2)) for g in (one, other)]
+        return _rational(float(min(found)) * (1 + 1e-12))
+
+    def _no_mirror(self, i: int, k: int, axis: int) -> str:
+        """Why T u_k in the equation of u_i and its mirror image are not adjoint about the walls."""
+        unknowns, pairs = self.system.problem.unknowns, zip(self.system.along(i), self.system.along(k), strict=True)
+        for a, (here, there) in enumerate(pairs):
+            if here.periodic or (a != axis and here.sides == there.sides):
+                continue
+            opposite = a == axis and here.shift != there.shift and not (here.open or there.open)
+            if not opposite or [p + q for p, q in zip(here.parity, there.parity, strict=True)] != [0, 0]:
+                return (
+                    f"at the walls across {here.name} {unknowns[i].func} and {unknowns[k].func} are not mirrored in "
+                    f"opposite ways"
+                )
+        return ""
+
+    def _positive(self, c: sp.Expr) -> tuple[sp.Expr, str, str]:
+        """sup c of a positive factor that varies in space, the hypothesis in words, and why there is none."""
+        if c == 1:
+            return sp.S.One, "", ""
+        high = sp.S.One
+        for factor in sp.Mul.make_args(c):
+            base, power = factor.as_base_exp() if factor.atoms(Data) else (factor, sp.S.One)
+            if explicit_symbols(factor) & {t}:
+                return high, "", f"the factor {notation.show(c)} varies in time"
+            found, why_not = _declared(base) if factor.atoms(Data) else (self._over_space(factor), "")
+            if found is not None and factor.atoms(Data) and self.system.order > 2:
+                return high, "", f"means of {base} of order {self.system.order} may leave its declared range"
+            if found is None or not found.low > 0 or not power.is_number:
+                cure = "; give Grid(shape=…)" * (found is None and not why_not and self.system.grid.shape is None)
+                shown = notation.show(factor)
+                return high, "", why_not or f"no positive lower bound is known for the factor {shown}{cure}"
+            high *= sp.Max(*(_rational(e) ** power for e in (found.low, found.high)))
+        return high, f"0 < {notation.show(c)} ≤ {short(high)}", ""
+
+    @cached_property
     def carried(self) -> sp.Expr:
         """Σ |v|·‖T‖, the bound on the spectrum of T."""
+        if self.system.width > 1 and self.skew.rate is not None:
+            return self.skew.rate
         terms = ((t.speed.xreplace(self.fixed), squared_norm(t.stencil)[0]) for t in self.system.transports)
         return sp.Add(*(sp.Abs(v) * sp.sqrt(norm) for v, norm in terms))
 
@@ -647,12 +803,16 @@ class Bounds:
     @cached_property
     def courant(self) -> sp.Expr:
         """Σ |v|/h: how many cells a wave crosses per unit of time."""
+        if self.system.width > 1 and self.skew.rate is not None:
+            return self.skew.courant
         terms = ((t.speed.xreplace(self.fixed), self.system.axes[t.axis].spacing) for t in self.system.transports)
         return sp.Add(*(sp.Abs(v) * sp.Rational(h.denominator, h.numerator) for v, h in terms))
 
     def monotone(self, tau: Any = None) -> bool:
         """Has f no negative entry off its diagonal? Along each axis Σ κ inf g ≥ |v|h/2; a viscosity may depend on τ."""
         if any(sum(map(abs, o)) != 2 for t in self.system.transports for o in t.stencil.taps()):
+            return False
+        if any(v.term.component != v.term.of for v in self.system.transports):
             return False
         for moved in self.system.transports:
             h = sp.Rational(*self.system.axes[moved.axis].spacing.as_integer_ratio())

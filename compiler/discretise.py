@@ -26,6 +26,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -43,14 +44,14 @@ from .errors import (
     strict,
     suggest,
 )
-from .fields import Data, Unknown, t
+from .fields import Data, Unknown, shift_of, t
 from .graph import Builder, Value
-from .grid import Axis, Grid, Location, Parity, Walls, at_time, axes_of, symmetry
+from .grid import Axis, Grid, Location, Parity, Side, Walls, at_time, axes_of, symmetry
 from .notation import show_operator
 from .pointwise import computable, parity_of
 from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, TransportTerm, explicit_symbols
 from .stencil import ACCURACIES, Stencil
-from .tensors import Smoothed, TensorEntry
+from .tensors import Feature, Smoothed, TensorEntry
 
 NEW = sp.Symbol("t new", real=True)
 """The time of the state u in f.frozen(at)(u); no parameter can have this name."""
@@ -75,19 +76,17 @@ class FiniteDifference:
             raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4, 6, 8")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
-        for law in problem.laws:
-            if law.advective:
-                raise DiscretisationError(
-                    f"transport at the varying speed {law.flux} needs differences against the wind; use "
-                    f"FiniteVolume('upwind'), or FiniteVolume('rusanov', 'van-leer') for order 2"
-                )
-            raise DiscretisationError(
-                f"the conservation law with the flux {law.flux} needs a numerical flux; use FiniteVolume('rusanov')"
-            )
+        problem = _linear_waves(problem)
         names = tuple(map(str, problem.coordinates))
         axes = axes_of(names, problem.boundary, grid)
-        fields = tuple(axes_of(names, sides, grid) for sides in problem.boundaries)
+        own = problem.boundaries or (problem.boundary,) * len(problem.unknowns) * problem.staggered
+        fields = tuple(axes_of(names, sides, grid, shift) for sides, shift in zip(own, problem.shifts, strict=False))
         every = fields or (axes,) * len(problem.unknowns)
+        if problem.staggered:
+            _check_staggered(problem)
+            none = (Side("face", 1), Side("face", 1))
+            first = zip(*fields, strict=True)
+            axes = tuple(next((a for a in one if not a.shift), replace(one[0], shift=0, sides=one[0].sides and none)) for one in first)
         fluxes = tuple(self._flux(term, every) for term in problem.fluxes)
         _check_planes(problem, fields)
         for i, one in enumerate(fields or (axes,)):
@@ -100,7 +99,7 @@ class FiniteDifference:
         if problem.features and any(axis.open for one in every for axis in one):
             raise BoundaryError("smooth(…) beside Neumann and Robin conditions is not supported yet; use NoFlux()")
         method = f"finite differences of order {self.order}"
-        return SemiDiscrete(problem, grid, axes, fluxes, transports, method, mixed=mixed, fields=fields)
+        return SemiDiscrete(problem, grid, axes, fluxes, transports, method, mixed=mixed, order=self.order, fields=fields)
 
     def _mixed(self, term: MixedTerm, fields: Fields) -> DiscreteMixed:
         if self.order > 2:
@@ -124,11 +123,17 @@ class FiniteDifference:
         return DiscreteMixed(term, E, K)
 
     def _transport(self, term: TransportTerm, fields: Fields) -> Transport:
-        axes, a = fields[term.of], term.axis
-        if not axes[a].periodic:
+        axes, into, a = fields[term.of], fields[term.component], term.axis
+        if not axes[a].periodic and axes[a].shift == into[a].shift:
             what = "transport" if term.order == 1 else "dispersion"
-            raise BoundaryError(f"{what} along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic()")
+            cure = f", or stagger one of two fields along it, loom.field(…, staggered={axes[a].name})"
+            raise BoundaryError(
+                f"{what} along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic()"
+                + cure * (term.of != term.component)
+            )
         along = tuple(term.order * (i == a) for i in range(len(axes)))
+        if any(one.shift != other.shift for one, other in zip(axes, into, strict=True)):
+            return Transport(term, Stencil.across(along, axes, into, self.order))
         return Transport(term, Stencil.build({along: sp.S.One}, axes, self.order, target=(0,) * len(axes)))
 
     def _flux(self, term: FluxTerm, fields: Fields) -> DiscreteFlux:
@@ -206,6 +211,16 @@ class FiniteVolume:
             )
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
+        if problem.staggered:
+            names = ", ".join(str(u.func) for u, j in zip(problem.unknowns, problem.shifts, strict=True) if any(j))
+            raise DiscretisationError(f"finite volumes hold means of cells, and {names} is staggered; use FiniteDifference")
+        factor = next((v for v in problem.transport if v.varying), None)
+        if factor is not None:
+            of = problem.unknowns[factor.of]
+            raise DiscretisationError(
+                f"{factor.speed} multiplies a derivative of {of.func}, another field, from outside, which is no "
+                f"conservation law; use FiniteDifference, with fields that are staggered against each other"
+            )
         if not problem.transport and not problem.laws:
             raise DiscretisationError("FiniteVolume is for transport, and the PDE has none; use FiniteDifference")
         if any(law.advective for law in problem.laws):
@@ -368,6 +383,43 @@ class DiscreteMixed:
         return self.inner.target if self.inner.target == self.outer.target else (0,) * len(self.inner.target)
 
 
+def _linear_waves(problem: Problem) -> Problem:
+    """Conservation laws of fluxes that are linear in the fields as transport; others need a numerical flux."""
+    found = list(problem.transport)
+    for law in problem.laws:
+        if law.advective:
+            raise DiscretisationError(
+                f"transport at the varying speed {law.flux} needs differences against the wind; use "
+                f"FiniteVolume('upwind'), or FiniteVolume('rusanov', 'van-leer') for order 2"
+            )
+        for part in sp.Add.make_args(sp.expand(law.flux)):
+            c, u = part.as_independent(Unknown, Data, *problem.places, as_Add=False)
+            if u not in problem.unknowns:
+                raise DiscretisationError(
+                    f"the conservation law with the flux {law.flux} needs a numerical flux; use FiniteVolume('rusanov')"
+                )
+            found.append(TransportTerm(law.axis, c, 1, law.component, problem.unknowns.index(u)))
+    return replace(problem, transport=tuple(found), laws=())
+
+
+def _check_staggered(problem: Problem) -> None:
+    """What fields may have that are staggered: fluxes that read D u alone, and walls on the faces."""
+    for term in problem.fluxes:
+        if any(map(any, (problem.shifts[i] for i in term.fields))) and not term.local:
+            raise DiscretisationError(
+                f"the diffusivity {term.diffusivity} of a staggered field reads more than its own derivative; write it "
+                f"as a function of that alone, or use fields on the nodes"
+            )
+    for m in problem.mixed:
+        if any(problem.shifts[m.component]) or any(problem.shifts[m.of]):
+            raise DiscretisationError(
+                "diffusion tensors, mixed derivatives and cross-diffusion of staggered fields are not supported yet; "
+                "write them as first derivatives of fields of their own"
+            )
+    if problem.features:
+        raise DiscretisationError("smooth(…) beside staggered fields is not supported yet")
+
+
 def _shown(value: Any) -> str:
     return str(value) if isinstance(value, sp.Expr) else f"{value:g}"
 
@@ -375,12 +427,14 @@ def _shown(value: Any) -> str:
 def _check_planes(problem: Problem, fields: Fields) -> None:
     """The conditions of all fields at one end of an axis have to lie on one plane."""
     for a, x in enumerate(problem.coordinates):
+        staggered = any(axes[a].shift for axes in fields)
         for end in (0, 1):
-            sides = [axes[a].sides for axes in fields]
-            if len({side[end].plane for side in sides if side is not None}) > 1:
+            sides = [axes[a].sides for axes in fields if not axes[a].shift]
+            planes = {side[end].plane for side in sides if side is not None}
+            if len(planes | ({"face"} if staggered and planes else set())) > 1:
+                given = problem.boundaries or (problem.boundary,) * len(problem.unknowns)
                 shown = ", ".join(
-                    f"{u.func}: {sides[a][end].text}"
-                    for u, sides in zip(problem.unknowns, problem.boundaries, strict=True)
+                    f"{u.func}: {sides[a][end].text}" for u, sides in zip(problem.unknowns, given, strict=True)
                 )
                 raise BoundaryError(
                     f"at one end of {x} ({shown}) the conditions lie on different planes: that of Dirichlet goes "
@@ -492,8 +546,9 @@ class RightHandSide:
         fluxes: tuple[DiscreteFlux, ...],
         transports: tuple[Transport, ...],
         parts: int,
+        turn: tuple[int, ...] = (),
     ) -> None:
-        self.system, self.builder, self.data, self.parts = system, builder, data, parts
+        self.system, self.builder, self.data, self.parts, self.turn = system, builder, data, parts, turn
         self.fluxes, self.transports = fluxes, transports
         self.laws = system.laws if parts == 1 else ()
 
@@ -540,6 +595,15 @@ class RightHandSide:
         every = zip(along, carried, strict=True)
         return [RightHandSide(self.system, self.builder, self.data, tuple(f), t, parts) for f, t in every]
 
+    def fields(self) -> list[RightHandSide]:
+        """One right-hand side per field, or per turn of fields that do not read each other, with 0 for all others."""
+        if any(flux.whole for flux in self.fluxes):
+            raise SchemeError("filters that read all fields change all of them at once, and fields cannot take turns")
+        if self.system.width == 1:
+            return [self]
+        parts = self.fluxes, self.transports, self.parts
+        return [RightHandSide(self.system, self.builder, self.data, *parts, turn) for turn in self.system.turns]
+
     def _ringed(self, u: Value) -> Value:
         op = self.builder.graph.nodes[u.name]["op"]
         if isinstance(op, ops.Ghost) or (isinstance(op, ops.Input) and op.role in ("state", "data")):
@@ -553,13 +617,15 @@ class RightHandSide:
         names |= {feature: system.smoothed(builder, e, names) for feature, e in system.problem.features}
         whole = [flux for flux in self.fluxes if flux.whole]
         terms = [-f.term.kappa * v for f in whole for v in system._divergences(builder, f, u, at, names)]
-        rates = [self._rate(i, u, at, names) for i in range(system.width)]
+        chosen = self.turn or range(system.width)
+        rates = [self._rate(i, u, at, names) if i in chosen else None for i in range(system.width)]
         if any(rates) or not terms:
             filled = [r or 0 * system.component(builder, u, i) for i, r in enumerate(rates)]
-            stack = ops.Stack()
+            stack = ops.Stack(tuple(str(f.func) for f in system.problem.unknowns) if self.turn else ())
             terms += filled if len(rates) == 1 else [builder.value(stack, *(r.name for r in filled), hint="rate")]
         found = self._added(terms, "rate")
-        rate = sp.Rational(1, self.parts) if system.problem.time_order == 1 else sp.S.Zero
+        share = self.parts * (len(system.turns) if self.turn else 1)
+        rate = sp.Rational(1, share) if system.problem.time_order == 1 else sp.S.Zero
         return builder.named(found.name, rate)
 
     def _added(self, terms: list[Value], hint: str) -> Value:
@@ -575,11 +641,11 @@ class RightHandSide:
             for v in system._divergences(builder, flux, u, at, names):
                 if flux.term.weight != 1:
                     s = sp.Symbol("s", real=True)
-                    weighted = system._pointwise(builder, flux.term.weight * s, names, {s: v.name}, "weighted")
+                    weighted = system._pointwise(builder, flux.term.weight * s, names, {s: v.name}, "weighted", i)
                     v = builder.named(weighted)
                 terms.append(-flux.term.kappa * v)
         terms += [-system._coupled(builder, m, u, names) for m in system.mixed if m.term.component == i]
-        terms += [-v.speed * system._transported(builder, v, u) for v in self.transports if v.term.component == i]
+        terms += [system._transported(builder, v, u, names) for v in self.transports if v.term.component == i]
         for law in (law for law in self.laws if law.law.component == i):
             read = explicit_symbols(sp.Tuple(law.law.flux, law.speed)) & set(system.problem.coordinates)
             places = {x: system.position(builder, x, law.where) for x in sorted(read, key=str)}
@@ -587,8 +653,12 @@ class RightHandSide:
         reaction = system.problem.reactions[i] / self.parts
         of = f"_{system.problem.unknowns[i].func}" * (system.width > 1)
         if reaction != 0:
-            terms.append(builder.named(system._pointwise(builder, reaction, names, {}, f"reaction{of}")))
-        return self._added(terms, f"rate{of}") if terms else None
+            terms.append(builder.named(system._pointwise(builder, reaction, names, {}, f"reaction{of}", i)))
+        if not terms:
+            return None
+        rate = self._added(terms, f"rate{of}")
+        held = tuple(a for a, axis in enumerate(system.along(i)) if axis.holding)
+        return builder.value(ops.Held(held), rate.name, hint=f"rate{of}_inside") if held else rate
 
 
 @dataclass(frozen=True)
@@ -603,10 +673,13 @@ class SemiDiscrete:
     method: str
     laws: tuple[DiscreteLaw, ...] = ()
     mixed: tuple[DiscreteMixed, ...] = ()
+    order: int = 2
+    """Of means of values, for fields that are staggered against others."""
     fields: Fields = ()
-    """The axes of every field, where their boundary conditions differ; `axes` are those of the first one then."""
+    """The axes of every field, where their boundary conditions or places differ; `axes` are those of the first one then,
+    or of the first one on the nodes."""
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
-    _graphs: dict[tuple[int | None, bool], nx.DiGraph] = field(
+    _graphs: dict[tuple[int | None, bool, int | None], nx.DiGraph] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
 
@@ -756,16 +829,36 @@ class SemiDiscrete:
         inputs = {f: builder.add(ops.Input(str(f.func), "data", even), hint=str(f.func)) for f in self.problem.data}
         return RightHandSide(self, builder, inputs, self.fluxes, self.transports, 1)
 
-    def graph(self, part: int | None = None, frozen: bool = False) -> nx.DiGraph:
-        """f(u), or with `frozen` f.frozen(at)(u), of one axis or of all, as a graph for the NumPy reference."""
-        if (part, frozen) not in self._graphs:
+    @cached_property
+    def turns(self) -> tuple[tuple[int, ...], ...]:
+        """The fields in their order, those together that do not read an earlier one of them."""
+        found: list[list[int]] = []
+        for i, r in enumerate(self.problem.reactions):
+            own = [f.term for f in self.fluxes if f.term.component == i]
+            read = {k for term in own for k in term.fields} | {v.term.of for v in self.transports if v.term.component == i}
+            read |= {m.term.of for m in self.mixed if m.term.component == i}
+            expressions = [r, *(e for term in own for e in (term.flux, term.weight))]
+            expressions += [m.term.coefficient for m in self.mixed if m.term.component == i]
+            expressions += [law.law.flux for law in self.laws if law.law.component == i]
+            expressions += [e for _, e in self.problem.features]
+            read |= {k for k, u in enumerate(self.problem.unknowns) if any(e.has(u) for e in expressions)}
+            if found and not read & set(found[-1]):
+                found[-1].append(i)
+            else:
+                found.append([i])
+        return tuple(map(tuple, found))
+
+    def graph(self, part: int | None = None, frozen: bool = False, turn: int | None = None) -> nx.DiGraph:
+        """f(u), or with `frozen` f.frozen(at)(u), of one axis or of all, or of one turn of fields, as a graph for the
+        NumPy reference."""
+        if (part, frozen, turn) not in self._graphs:
             builder = Builder(self.axes)
             u = self.state(builder, time=NEW if frozen else t)
             f = self.right_hand_side(builder)
-            f = f if part is None else f.split()[part]
+            f = f.split()[part] if part is not None else f.fields()[turn] if turn is not None else f
             at = self.state(builder, FROZEN) if frozen else u  # in f.frozen(at)(u) both have times of their own
-            self._graphs[part, frozen] = builder.finish((f.frozen(at)(u) if frozen else f(u)).name)
-        return self._graphs[part, frozen]
+            self._graphs[part, frozen, turn] = builder.finish((f.frozen(at)(u) if frozen else f(u)).name)
+        return self._graphs[part, frozen, turn]
 
     def _divergences(
         self, builder: Builder, flux: DiscreteFlux, u: Value, at: Value, names: dict[sp.Expr, str]
@@ -784,10 +877,11 @@ class SemiDiscrete:
             if term.flux == own:
                 fluxes = [s_value]
             elif at is u:
-                fluxes = [self._pointwise(builder, term.flux, names, {own: s_value}, hint)]
+                fluxes = [self._pointwise(builder, term.flux, names, {own: s_value}, hint, term.component)]
             else:
                 (known,) = self.differences(builder, at, flux, [term.own])[own]
-                fluxes = [self._pointwise(builder, *_lagged(term, own, s_value, known, names), hint)]
+                lagged = _lagged(term, own, s_value, known, names)
+                fluxes = [self._pointwise(builder, *lagged, hint, term.component)]
         else:
             expression, nodal = self.averaged(builder, flux, self.differences(builder, at, flux))
             g = self._pointwise(builder, expression, names, nodal, "g")
@@ -923,12 +1017,18 @@ class SemiDiscrete:
             ]
         return found
 
-    def _transported(self, builder: Builder, transport: Transport, u: Value) -> Value:
-        """T u."""
-        axis = self.axes[transport.axis].name * transport.term.order
-        v = self.component(builder, u, transport.term.of)
+    def _transported(self, builder: Builder, transport: Transport, u: Value, names: dict[sp.Expr, str]) -> Value:
+        """−v T u."""
+        axis, term = self.axes[transport.axis].name * transport.term.order, transport.term
+        v = self.component(builder, u, term.of)
         op = ops.Stencil(transport.stencil, f"T_{axis}", v.place.parity, v.place.walls)
-        return builder.value(op, v.name, hint="{0}_" + axis + "_centred")
+        moved = builder.value(op, v.name, hint="{0}_" + axis + "_centred" * (not transport.stencil.into))
+        scale, speed = term.speed.as_independent(*self.problem.places, Data, as_Add=False)
+        if speed != 1:
+            s = sp.Symbol("s", real=True)
+            hint = f"{moved.name}_scaled"
+            moved = builder.named(self._pointwise(builder, speed * s, names, {s: moved.name}, hint, term.component))
+        return -scale * moved
 
     def averaged(
         self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]]
@@ -982,9 +1082,10 @@ class SemiDiscrete:
         return builder.add(ops.Stencil(M, f"M_{which}ᵀ" if back else f"M_{which}", even), v, hint=hint)
 
     def _pointwise(
-        self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str
+        self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str, i: int = 0
     ) -> str:
-        """A Flux op for e, whose fields and data are read from the nodes."""
+        """A Flux op for e, whose fields and data are read from the nodes, or where the i-th field is staggered by means
+        from there."""
         arguments = dict(slots)
         for part in sorted(e.atoms(TensorEntry), key=sp.default_sort_key):
             name = f"T{''.join(str(i + 1) for i in part.args[:2])}"
@@ -994,10 +1095,10 @@ class SemiDiscrete:
             symbol = sp.Symbol(str(f.func), real=True)
             while symbol in arguments:  # a slot, or what a step has found, may be called as the field is
                 symbol = sp.Symbol(f"{symbol.name}′", real=True)
-            e, arguments[symbol] = e.xreplace({f: symbol}), names[f]
+            e, arguments[symbol] = e.xreplace({f: symbol}), self._beside(builder, names[f], f, i)
         place = next((builder.graph.nodes[n]["place"].location for n in arguments.values()), (0,) * len(self.axes))
         for x in sorted(explicit_symbols(e) & set(self.problem.coordinates), key=str):
-            arguments[x] = self.position(builder, x, place)
+            arguments[x] = self.position(builder, x, place, i)
         e = e.xreplace({t: builder.now})
         used = {s: n for s, n in arguments.items() if s in e.free_symbols}
         alien = computable(e)
@@ -1011,10 +1112,24 @@ class SemiDiscrete:
             used = {sp.Symbol("u"): names[self.problem.unknowns[0]]}
         return builder.add(ops.Flux(e, tuple(used), hint), *used.values(), hint=hint)
 
-    def position(self, builder: Builder, x: sp.Symbol, location: Location) -> str:
-        """The coordinate x where values of this location lie."""
+    def _beside(self, builder: Builder, v: str, f: Any, i: int) -> str:
+        """The value of a field, or of data, where the i-th field lies."""
+        if not self.problem.staggered or isinstance(f, Feature) or shift_of(f) == self.problem.shifts[i]:
+            return v
+        into, place = self.along(i), builder.graph.nodes[v]["place"]
+        axes = self.along(self.problem.unknowns.index(f)) if isinstance(f, Unknown) else self.axes
+        op = Stencil.across((0,) * len(axes), axes, into, self.order)
+        which = "".join(a.name for a, b in zip(axes, into, strict=True) if a.shift != b.shift)
+        return builder.add(ops.Stencil(op, f"M_{which}", place.parity, place.walls), v, hint="{0}_mean")
+
+    def position(self, builder: Builder, x: sp.Symbol, location: Location, i: int = 0) -> str:
+        """The coordinate x where values of this location lie, of the i-th field."""
         fields = self.fields or (self.axes,)
-        axes = tuple(next((axis for axis in every if axis.open), every[0]) for every in zip(*fields, strict=True))
+        every = zip(self.along(i), *fields, strict=True)
+        axes = tuple(
+            own if own.shift else next((axis for axis in others if axis.open and not axis.shift), own)
+            for own, *others in every
+        )
         op = ops.Position(self.problem.coordinates.index(x), axes, location)
         return builder.add(op, hint=f"at_{x}")
 

@@ -159,6 +159,8 @@ class _Emitter:
     def source(self) -> str:
         d = self.problem.dimension
         shape = ", ".join(["B", str(self.system.width), *(a.name.upper() for a in self.axes)])
+        every = zip(*(self.system.fields or (self.axes,)), strict=True)
+        on_walls = [any(a.shift and not a.periodic for a in axes) for axes in every]  # the wall itself mirrors nothing
         text = (
             environment()
             .get_template("torch/module.py.j2")
@@ -179,7 +181,7 @@ class _Emitter:
                 dimension=d,
                 width=self.system.width,
                 fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
-                least=tuple_code([max(1, w) for w in self.step.layout.ring]),
+                least=tuple_code([max(1, w + more) for w, more in zip(self.step.layout.ring, on_walls, strict=True)]),
                 most=tuple_code(self.system.limits) if self.system.limits else "",
                 bounded=bool(field_checks(self.problem) or self._partial or self.timed)
                 or any(getattr(f.func, "bounds", None) for f in self.problem.data),
@@ -320,14 +322,18 @@ class _Emitter:
     @property
     def _open(self) -> bool:
         """Does the bound itself not count as stable?"""
-        return self.scheme.interval.open and not self.unlimited
+        strict = self.scheme.interval.open or any(c.open for c in self.report.claims.values())
+        return strict and not self.unlimited
 
     def _frozen_lines(self) -> list[str]:
-        """A recurrence over several steps is proved for one operator: weights that differ from step to step lose it."""
-        if not self.memory or self.cyclic or self.training.shared or not self._has_weights():
+        """A recurrence over several steps, and a norm with the weights of a system, are proved for one operator: weights
+        that differ from step to step lose it."""
+        carried = self.system.width > 1 and bool(self.system.transports)
+        if not (self.memory or carried) or self.cyclic or self.training.shared or not self._has_weights():
             return []
+        what = "transport of several fields" if carried else "a multistep scheme"
         return [
-            "# a multistep scheme is proved for the same weights in every step",
+            f"# {what} is proved for the same weights in every step",
             "equal = all(bool((p == p[:1]).all()) for p in self.parameters() if p.dim())",
             "kept = kept and equal",
         ]
@@ -916,8 +922,12 @@ class _Emitter:
         if not op.fields:
             return ring_lines(v, self.axes, widths, op.parity, role, op.walls, rings)
         lines, names, start = list[str](), list[str](), 0
-        for axes, alike in itertools.groupby(op.fields):
-            stop = start + len(list(alike))
+        groups = [list(alike) for _, alike in itertools.groupby(op.fields, _continuing)]
+        if len(groups) == 1:
+            parity, walls = symmetry(op.fields[0])
+            return ring_lines(v, op.fields[0], widths, parity, role, walls, rings)
+        for axes, *others in groups:
+            stop = start + 1 + len(others)
             name = "_".join(str(u.func) for u in self.problem.unknowns[start:stop])
             name += "_" * (name == v or _local(name))
             parity, walls = symmetry(axes)
@@ -1054,6 +1064,12 @@ def ring_lines(
             pieces = continuation(v, axes, a, 0, parity[a], (width, width), role, values)
             lines += concatenate(v, pieces, a - len(axes), LINE - 8)
     return lines
+
+
+def _continuing(axes: tuple[Axis, ...]) -> tuple[Any, ...]:
+    """What decides how a field continues: the coordinates do only where walls read them."""
+    varying = any(axis.varying for axis in axes)
+    return tuple(axis if varying else axis.sides for axis in axes)
 
 
 def _local(name: str) -> bool:

@@ -90,15 +90,35 @@ def coordinates(names: str) -> Any:
 
 
 @strict
-def field(name: str, *axes: sp.Symbol, bounds: tuple[float, float] | None = None) -> Any:
+def field(
+    name: str,
+    *axes: sp.Symbol,
+    bounds: tuple[float, float] | None = None,
+    staggered: sp.Symbol | tuple[sp.Symbol, ...] = (),
+) -> Any:
     """An unknown u(x, …, t) over the given coordinates.
 
     `bounds = (lowest, highest)` is a promise on what it starts with, which the network checks: the speed of waves in a
-    conservation law is bounded there.
+    conservation law is bounded there. The values of a field that is `staggered` along x lie on the faces x + h/2, as
+    velocities between pressures do (Yee, IEEE Trans. Antennas Propag. 14 (1966) 302–307,
+    doi:10.1109/TAP.1966.1138693).
     """
     bounds = _checked_bounds(f"field {name!r}", bounds)
-    attributes = {} if bounds is None else {"bounds": bounds}
-    return _function(name, Unknown, **attributes)(*_checked_axes(name, axes), t)
+    attributes: dict[str, Any] = {} if bounds is None else {"bounds": bounds}
+    coordinates, shifted = _checked_axes(name, axes), staggered if isinstance(staggered, tuple) else (staggered,)
+    for x in shifted:
+        if x not in coordinates or shifted.count(x) > 1:
+            names = ", ".join(map(str, coordinates))
+            raise DeclarationError(f"field {name!r}: staggered={staggered!r}; give different ones of {names}")
+    if shifted:
+        attributes["staggered"] = tuple(int(x in shifted) for x in coordinates)
+    return _function(name, Unknown, **attributes)(*coordinates, t)
+
+
+def shift_of(u: Any) -> tuple[int, ...]:
+    """Per axis by how many half cells the values of a field, or of data, lie above the nodes."""
+    found: tuple[int, ...] = getattr(u.func, "staggered", None) or (0,) * len([a for a in u.args if a != t])
+    return found
 
 
 def _checked_bounds(what: str, bounds: Any) -> tuple[float, float] | None:

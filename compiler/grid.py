@@ -10,6 +10,9 @@ symmetry extends a value beyond its *mirror plane*, evenly or oddly:
     Periodic                none                        wraps around
     Neumann, Robin          −1  (the face −½)           open: u₋₁ = r·u₀ + s
 
+The values of a staggered field lie on the faces i+½. Along that axis its positions are counted from the face ½, so the
+wall on the face −½ lies at −2, the one on the face n−½ through its last value.
+
 Between walls of another value g the *deviation* u − g is odd: u₋₁ = g, u₋₂ = 2g − u₀, or u₋₁ = 2g − u₀. Derivatives of
 u, and directions in which it changes, have the parities of the table.
 
@@ -228,7 +231,7 @@ class Side:
     """One end of an axis: where the mirror plane lies, and the parity of the unknown, or of its deviation from `value`,
     about it. Beside an open side `mixed` is (a, b) and `value` v of a·u + b·∂u/∂n = v."""
 
-    plane: Literal["face", "node"]
+    plane: Literal["face", "node", "value"]
     parity: int
     value: Number = 0.0
     mixed: tuple[float, float] | None = None
@@ -236,7 +239,7 @@ class Side:
     def __post_init__(self) -> None:
         if self.mixed is not None:
             return
-        if (self.plane, self.parity) not in (("face", 1), ("face", -1), ("node", -1)):
+        if self.plane != "value" and (self.plane, self.parity) not in (("face", 1), ("face", -1), ("node", -1)):
             raise BoundaryError(
                 f"Side({self.plane!r}, {self.parity!r}): valid are ('face', 1), ('face', −1) and ('node', −1); a plane "
                 f"through nodes that are not unknowns has to be odd"
@@ -246,8 +249,9 @@ class Side:
 
     @property
     def depth(self) -> int:
-        """Distance of the plane from the outermost node, in half cells."""
-        return 1 if self.plane == "face" else 2
+        """Distance of the plane from the outermost value, in half cells; "value" are those of a staggered field, whose
+        outermost one may lie on the plane."""
+        return {"value": 0, "face": 1, "node": 2}[self.plane]
 
 
 @dataclass(frozen=True)
@@ -258,6 +262,8 @@ class Axis:
     spacing: Fraction
     sides: tuple[Side, Side] | None
     origin: float = 0.0
+    shift: int = 0
+    """By how many half cells the values of a field lie above the nodes."""
 
     @property
     def periodic(self) -> bool:
@@ -274,6 +280,11 @@ class Axis:
         a, b = self.sides[end].mixed or (0.0, 1.0)
         steep = b / float(self.spacing)
         return (steep - a / 2) / (steep + a / 2), self.sides[end].value / (steep + a / 2)
+
+    @property
+    def holding(self) -> bool:
+        """Does a wall hold the outermost values of a staggered field?"""
+        return self.sides is not None and self.sides[1].plane == "value" and self.sides[1].parity < 0
 
     @property
     def open(self) -> bool:
@@ -326,7 +337,7 @@ class Axis:
 
     def coordinate(self, position: int) -> float:
         """The coordinate at a position; the low end of the axis has that of the origin."""
-        depth = 0 if self.sides is None else self.sides[0].depth
+        depth = self.shift if self.sides is None else self.sides[0].depth
         return self.origin + float(self.spacing) * (position + depth) / 2
 
     def closed(self, location: int) -> tuple[int, int]:
@@ -334,7 +345,7 @@ class Axis:
         if self.sides is None:
             return location, location
         low, high = (side.depth - (side.depth - location) % 2 for side in self.sides)
-        return -low, high
+        return 0 if self.shift and not location else -low, high  # a staggered field is known on its low wall
 
     def positions(self, location: int, n: int) -> np.ndarray:
         low, high = self.closed(location)
@@ -476,14 +487,38 @@ def exact(number: Any) -> Fraction:
     return number if isinstance(number, Fraction) else Fraction(str(number))
 
 
-def axes_of(names: tuple[str, ...], boundary: Any, grid: Grid) -> tuple[Axis, ...]:
-    """The axes of the grid with the boundary conditions placed on them."""
+def axes_of(names: tuple[str, ...], boundary: Any, grid: Grid, shift: Location = ()) -> tuple[Axis, ...]:
+    """The axes of the grid with the boundary conditions placed on them, of a field that is staggered by `shift`."""
 
-    def sides(pair: tuple[Boundary, Boundary]) -> tuple[Side, Side] | None:
+    def sides(name: str, pair: tuple[Boundary, Boundary], half: int) -> tuple[Side, Side] | None:
         if isinstance(pair[0], Periodic):
             return None
+        if half:
+            return _around(name, pair)
         return pair[0].side(grid.centering), pair[1].side(grid.centering)
 
     spacings, origins = grid.spacings(len(names)), grid.origins(len(names))
-    every = zip(names, spacings, boundary, origins, strict=True)
-    return tuple(Axis(name, h, sides(pair), start) for name, h, pair, start in every)
+    every = zip(names, spacings, boundary, origins, shift or (0,) * len(names), strict=True)
+    return tuple(Axis(name, h, sides(name, pair, half), start, half) for name, h, pair, start, half in every)
+
+
+def _around(name: str, pair: tuple[Boundary, Boundary]) -> tuple[Side, Side]:
+    """The walls of a field that is staggered along an axis: of n + 1 faces the first one is not stored."""
+    low, high = pair
+    if not isinstance(low, Dirichlet):
+        raise BoundaryError(
+            f"at the low end of {name} a field that is staggered along it needs Dirichlet(…), not {low.text}: its value "
+            f"on the wall is not stored"
+        )
+    if not isinstance(high, (Dirichlet, NoFlux)):
+        raise BoundaryError(
+            f"at the high end of {name} a field that is staggered along it has Dirichlet(…), or NoFlux() where it is "
+            f"free, not {high.text}"
+        )
+    if isinstance(high, Dirichlet) and isinstance(high.value, sp.Expr) and t in high.value.free_symbols:
+        raise BoundaryError(
+            f"at the high end of {name} the value {high.value} of a field that is staggered along it changes with time, "
+            f"and the last values of its state lie there; let it move at the low end"
+        )
+    free = isinstance(high, NoFlux)
+    return Side("node", -1, low.value), Side("value", 1) if free else Side("value", -1, high.value)

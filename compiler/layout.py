@@ -23,6 +23,7 @@ from .ops import (
     FilterBank,
     Flux,
     Ghost,
+    Held,
     Input,
     Integral,
     Solve,
@@ -36,9 +37,10 @@ Extent = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Extension:
-    """Before `reader` reads `value`, continue it along an axis with the given parity."""
+    """Before `reader` reads `value`, continue it along one of its axes with the given parity."""
 
     value: str
+    axes: tuple[Axis, ...]
     axis: int
     parity: tuple[int, int]
     width: tuple[int, int]
@@ -85,7 +87,7 @@ def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) 
             if isinstance(op, (Stencil, AdjointStencil)):
                 place = graph.nodes[argument]["place"]
                 required = op.parity if isinstance(op, Stencil) else op.K.parity(op.parity)
-                for a, axis in enumerate(axes):
+                for a, axis in enumerate(op.K.axes):
                     closed = axis.closed(place.location[a])
                     if (
                         not axis.periodic
@@ -93,7 +95,7 @@ def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) 
                         and _touches(axis, wanted[a], closed, required[a])
                     ):
                         width = (max(0, closed[0] - wanted[a][0]) // 2, max(0, wanted[a][1] - closed[1]) // 2)
-                        found.append(Extension(argument, a, required[a], width))
+                        found.append(Extension(argument, op.K.axes, a, required[a], width))
                         wanted[a] = closed
             extensions[name] = (*extensions.get(name, ()), *found)
             before = needed.get(argument, wanted)
@@ -103,6 +105,12 @@ def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) 
         if isinstance(node["op"], Ghost) or (isinstance(node["op"], Input) and node["op"].role in ("state", "data")):
             own = tuple((max(-low, high, 0) + 1) // 2 for low, high in needed[name])
             rings[name] = tuple(map(max, zip(own, given.get(name, own), strict=True)))
+    stored = {n for n, op in graph.nodes(data="op") if isinstance(op, (Ghost, Input))}
+    for n in stored:  # what a staggered field has on its wall is put there with the ring
+        walled = zip(*getattr(graph.nodes[n]["op"], "fields", ()), strict=True)
+        least_ring = [int(any(axis.shift and not axis.periodic for axis in every)) for every in walled]
+        if n in rings and any(least_ring):
+            rings[n] = tuple(map(max, zip(rings[n], least_ring, strict=True)))
     ringed = [n for n in rings if not isinstance(graph.nodes[n]["op"], Input) or graph.nodes[n]["op"].role == "state"]
     rings[""] = tuple(map(max, zip(given.get("", (0,) * len(axes)), *(rings[n] for n in ringed), strict=True)))
     rings |= dict.fromkeys(ringed, rings[""])
@@ -124,7 +132,7 @@ def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [(low + min(j), high + max(j)) for (low, high), j in zip(extent, reach, strict=True)]
     if isinstance(op, FilterBank):
         return [(low - 2 * op.bank.radius, high + 2 * op.bank.radius) for low, high in extent]
-    if isinstance(op, (Ghost, Solve, Integral, AdjointFilterBank)):
+    if isinstance(op, (Ghost, Held, Solve, Integral, AdjointFilterBank)):
         return [(0, 0)] * len(extent)
     assert isinstance(op, (Flux, Combination, ChannelSum, Component, Stack))
     return list(extent)
@@ -232,8 +240,11 @@ def _ghosts(
     fixed = (f"{name}_wall", fill)
     if side.depth % 2 != location % 2:  # the plane lies between the outermost value and its mirror image
         return mirrored(0, width), False
-    if role != "value":
-        wall = fixed if role == "state" else (f"{name}_wall", outermost)
+    if side.plane == "value":  # the outermost value of a staggered field lies on the plane
+        ghosts = mirrored(1, width)
+        return ([*ghosts, fixed], True) if parity < 0 else (ghosts, False)
+    if role != "value" or axis.shift:
+        wall = fixed if role != "data" else (f"{name}_wall", outermost)
         return ([*mirrored(0, width - 1), wall] if width else []), False
     if parity < 0:
         return [*mirrored(1, width), fixed], True

@@ -9,6 +9,7 @@
     K* v         AdjointFilterBank   its exact transpose
     Σ_c v_c      ChannelSum          over the channels of a value
     u_i          Component           one field of a state with several
+    v            Held                a rate, 0 where a wall holds a staggered field
     (v_1, …)     Stack               values as the channels of one
     R(v) = 0     Solve               the root of a residual: an implicit step
     u, f         Input               the state, an earlier state, a data field, the unknown of a solve
@@ -266,9 +267,31 @@ class Component(Op):
 
 
 @dataclass(frozen=True)
-class Stack(Op):
-    """Values (B, 1, …) as the channels of one."""
+class Held(Op):
+    """A rate that vanishes where a wall holds the outermost values of a staggered field, along these axes."""
 
+    along: tuple[int, ...]
+    kind: ClassVar[str] = "held"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return arguments[0]
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        v, after = arguments[0].copy(), len(context.axes) - 1
+        for a in self.along:
+            v[(..., slice(-1, None), *(slice(None),) * (after - a))] = 0
+        return v
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"{names[0]}, 0 on the walls"
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """Values (B, 1, …) as the channels of one; `fields` names them where they are the fields of a state of which some
+    stand still."""
+
+    fields: tuple[str, ...] = ()
     kind: ClassVar[str] = "stack"
 
     def place(self, arguments: Sequence[Place]) -> Place:

@@ -77,13 +77,14 @@ def parse(
     parameters: Mapping[str, Any] | None = None,
     data: Iterable[str] | Mapping[str, tuple[float, float] | None] = (),
     tensors: Mapping[str, Sequence[float]] | None = None,
+    staggered: Mapping[str, str | Sequence[str]] | None = None,
     name: str | None = None,
 ) -> PDE:
     """Read a PDE from text.
 
     `parameters` maps names to values or to {"value": …, "positive": true}, `tensors` names to the bounds of their
-    eigenvalues (their entries are called T_xx, T_xy, …); `boundary` is a boundary condition,
-    its text ("no-flux", "periodic", "dirichlet(0)"), a table {axis: text or pair}, or a table {field: one of these}.
+    eigenvalues (their entries are called T_xx, T_xy, …), `staggered` fields to the coordinates along which they lie on
+    the faces; `boundary` is a boundary condition, its text ("no-flux", "periodic", "dirichlet(0)"), a table {axis: text or pair}, or a table {field: one of these}.
 
     >>> pde = parse("dt(u) = laplacian(u)", coordinates=["x", "y"], fields=["u"], boundary="no-flux")
     >>> unparse(pde.equations[0])
@@ -100,8 +101,12 @@ def parse(
         names[key] = value
 
     unknowns = fields if isinstance(fields, Mapping) else dict.fromkeys(_strings(fields, "fields"))
+    shifted = {key: _strings(given, f"staggered {key!r}") for key, given in (staggered or {}).items()}
+    for key in shifted:
+        if key not in unknowns:
+            raise DeclarationError(f"staggered: {key!r} is no field; {suggest(key, list(unknowns))}")
     for key, bounds in unknowns.items():
-        declare(key, _field(key, axes, bounds))
+        declare(key, _field(key, axes, bounds, shifted.get(key, ())))
     bounded = data if isinstance(data, Mapping) else dict.fromkeys(_strings(data, "data"))
     for key, bounds in bounded.items():
         declare(key, _data(key, axes, bounds))
@@ -159,8 +164,12 @@ def _coordinates(names: str) -> Any:
     return fields.coordinates(names)
 
 
-def _field(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:
-    return fields.field(name, *axes, bounds=_limits(bounds))
+def _field(name: str, axes: list[sp.Symbol], bounds: Any, staggered: Sequence[str]) -> Any:
+    known = {str(x): x for x in axes}
+    for x in staggered:
+        if x not in known:
+            raise DeclarationError(f"staggered {name!r}: {x!r} is no coordinate; {suggest(x, list(known))}")
+    return fields.field(name, *axes, bounds=_limits(bounds), staggered=tuple(known[x] for x in staggered))
 
 
 def _data(name: str, axes: list[sp.Symbol], bounds: Any) -> Any:

@@ -11,7 +11,7 @@ import networkx as nx
 import sympy as sp
 
 from .graph import Builder, rebuild, verify
-from .ops import Combination, Input, Op, Solve
+from .ops import Combination, Component, Input, Op, Solve, Stack
 
 Pass = Callable[[nx.DiGraph], nx.DiGraph]
 
@@ -48,6 +48,40 @@ def flatten_combinations(graph: nx.DiGraph) -> nx.DiGraph:
         if list(terms.values()) == [1]:
             return next(iter(terms))
         return builder.add(Combination(tuple(terms.values())), *terms, hint=hint)
+
+    return rebuild(graph, visit)
+
+
+def turns(graph: nx.DiGraph) -> nx.DiGraph:
+    """u + τ(r, 0, …), a state in which one field moves, is (u₁ + τr, u₂, …)."""
+
+    def field(builder: Builder, value: str, i: int, name: str) -> str:
+        node = builder.graph.nodes[value]
+        if isinstance(node["op"], Stack):
+            return str(node["args"][i])
+        return builder.add(Component(i, name), value, hint=f"{value}_{name}")
+
+    def still(builder: Builder, value: str) -> bool:
+        op = builder.graph.nodes[value]["op"]
+        return isinstance(op, Combination) and not any(op.coefficients)
+
+    def visit(builder: Builder, op: Op, arguments: tuple[str, ...], hint: str) -> str:
+        moved = [builder.graph.nodes[a]["op"] for a in arguments]
+        names = next((o.fields for o in moved if isinstance(o, Stack) and o.fields), ())
+        if isinstance(op, Component) and isinstance(moved[0], Stack):
+            return field(builder, arguments[0], op.index, op.name)
+        if not isinstance(op, Combination) or not names:
+            return builder.add(op, *arguments, hint=hint)
+        fields = []
+        for i, name in enumerate(names):
+            every = [(c, field(builder, a, i, name)) for c, a in zip(op.coefficients, arguments, strict=True)]
+            terms = [(c, a) for c, a in every if not still(builder, a)]
+            if not terms or (len(terms) == 1 and terms[0][0] == 1):
+                fields.append((terms or every)[0][1])
+                continue
+            new = Combination(tuple(c for c, _ in terms))
+            fields.append(builder.add(new, *(a for _, a in terms), hint=f"{name}_new"))
+        return builder.add(Stack(names), *fields, hint="fields_new")
 
     return rebuild(graph, visit)
 
@@ -89,6 +123,7 @@ def hoist(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 PIPELINE: tuple[tuple[str, Pass], ...] = (
+    ("turns", turns),
     ("common-subexpressions", common_subexpressions),
     ("flatten-combinations", flatten_combinations),
     ("hoist", hoist),

@@ -21,7 +21,7 @@ import sympy as sp
 
 from .chain_rule import flux_form
 from .errors import BoundaryError, DeclarationError, UnsupportedTermError, strict
-from .fields import Data, Parameter, Unknown, expression, space_of, t
+from .fields import Data, Parameter, Unknown, expression, shift_of, space_of, t
 from .grid import Boundary, Periodic
 from .pointwise import computable
 from .tensors import Feature, Smoothed
@@ -143,13 +143,18 @@ class Law:
 
 @dataclass(frozen=True)
 class TransportTerm:
-    """−v ∂ᵐu_k along an axis in the equation of u_i, m = `order` odd, v = `speed` constant: transport or dispersion."""
+    """−v ∂ᵐu_k along an axis in the equation of u_i, m = `order` odd: transport or dispersion. v = `speed` is constant
+    or, for k ≠ i, an expression in coordinates, time and data."""
 
     axis: int
     speed: sp.Expr
     order: int = 1
     component: int = 0
     of: int = 0
+
+    @property
+    def varying(self) -> bool:
+        return bool(self.speed.atoms(Data)) or bool(explicit_symbols(self.speed) - self.speed.atoms(Parameter))
 
 
 @dataclass(frozen=True)
@@ -204,12 +209,23 @@ class Problem:
     def _coefficients(self) -> frozenset[sp.Symbol]:
         """The coordinates, and time, that fluxes and coefficients read."""
         read = [e for f in self.fluxes for e in (f.flux, f.weight)] + [law.flux for law in self.laws]
+        read += [v.speed for v in self.transport]
         return self._read(*read, *(m.coefficient for m in self.mixed), *(e for _, e in self.features))
 
     @property
     def explicit(self) -> frozenset[sp.Symbol]:
         """The coordinates, and time, that terms read themselves."""
         return self._read(*self.reactions) | self._coefficients
+
+    @property
+    def shifts(self) -> tuple[tuple[int, ...], ...]:
+        """Per field and axis by how many half cells its values lie above the nodes."""
+        return tuple(map(shift_of, self.unknowns))
+
+    @property
+    def staggered(self) -> bool:
+        """Does a field not lie on the nodes?"""
+        return any(map(any, self.shifts))
 
     @property
     def timed(self) -> bool:
@@ -308,6 +324,9 @@ def canonical(pde: PDE) -> Problem:
             f"{weighted.weight} multiplies a divergence from outside, which is not in flux form −D*Φ(D u); put it "
             f"inside the outer derivative, as in div(({weighted.weight})*grad({u.func}))"
         )
+    staggered = next((u for u in unknowns if any(shift_of(u))), None)
+    if staggered is not None and time_order != 1:
+        raise UnsupportedTermError(f"{staggered.func} is staggered, and its equation is not of first order in time")
     if (transport or laws) and time_order != 1:
         kind = "of second order in time" if time_order else "without time derivative"
         if time_order or laws:
@@ -587,7 +606,11 @@ class _Collector:
         self.laws[m.index(1)] = self.laws.get(m.index(1), sp.S.Zero) + flux
 
     def _advection(self, m: Order, a: sp.Expr, u: Unknown, quoted: sp.Expr) -> None:
-        """a ∂u, a speed that varies."""
+        """a ∂u, a speed that varies, or of another field a factor."""
+        if u != self.u and not a.atoms(Unknown, Feature):
+            key = m.index(1), 1, self.unknowns.index(u)
+            self.speeds[key] = self.speeds.get(key, sp.S.Zero) - a
+            return
         if u != self.u or a.has(self.u):
             raise UnsupportedTermError(
                 f"{quoted}: transport of varying speed carries the field of its own equation, at a speed that does not "

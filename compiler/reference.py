@@ -120,7 +120,7 @@ class Reference:
         if not self.system.fields:
             return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width, given=given)
         channels = enumerate(np.split(u, u.shape[1], 1)) if u.ndim > 1 and u.shape[1] == self.system.width else ()
-        each = [closed(self.system.axes, one, odd=True, walls=self.system.of(i)[1], given=given) for i, one in channels]
+        each = [closed(self.system.along(i), one, odd=True, walls=self.system.of(i)[1], given=given) for i, one in channels]
         return np.concatenate(each, 1) if each else closed(self.system.axes, u, odd=True, width=self.system.width)
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -172,16 +172,23 @@ class _RightHandSide:
     """f on arrays over the closed domain; it vanishes on a plane where the unknown does."""
 
     def __init__(
-        self, reference: Reference, context: Context, data: Mapping[str, np.ndarray], mask: np.ndarray, part: Any = None
+        self,
+        reference: Reference,
+        context: Context,
+        data: Mapping[str, np.ndarray],
+        mask: np.ndarray,
+        part: int | None = None,
+        turn: int | None = None,
     ) -> None:
-        self.reference, self.context, self.data, self.mask, self.part = reference, context, data, mask, part
+        self.reference, self.context, self.data, self.mask = reference, context, data, mask
+        self.part, self.turn = part, turn
         self.name = reference.system.problem.state
 
     def __call__(self, u: Any) -> Any:
-        return self._at(u, self.reference.system.graph(self.part, False), {})
+        return self._at(u, self.reference.system.graph(self.part, False, self.turn), {})
 
     def frozen(self, u: Any) -> Callable[[Any], Any]:
-        graph = self.reference.system.graph(self.part, True)
+        graph = self.reference.system.graph(self.part, True, self.turn)
         return lambda v: self._at(v, graph, {FROZEN: u})
 
     def _at(self, u: Any, graph: nx.DiGraph, frozen: Mapping[str, Any]) -> Any:
@@ -192,6 +199,7 @@ class _RightHandSide:
         context = replace(self.context, scalars={**self.context.scalars, "t": now, NEW.name: u.time})
         states = {name: self._held(w) for name, w in {self.name: u, **frozen}.items()}
         share = len(self.reference.system.axes) if self.part is not None else 1
+        share *= len(self.reference.system.turns) if self.turn is not None else 1
         rate = np.full((), 1 / share if self.reference.system.problem.time_order == 1 else 0.0)
         return Timed(run(graph, {**states, **self.data}, context) * self.mask, rate)
 
@@ -207,6 +215,10 @@ class _RightHandSide:
             _RightHandSide(self.reference, self.context, self.data, self.mask, part)
             for part in range(len(self.reference.system.axes))
         ]
+
+    def fields(self) -> list[_RightHandSide]:
+        system, own = self.reference.system, (self.reference, self.context, self.data, self.mask, self.part)
+        return [_RightHandSide(*own, turn) for turn in range(len(system.turns))] if system.width > 1 else [self]
 
 
 def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -238,7 +250,7 @@ def closed(
     width: int = 1,
     given: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """Nodes → closed domain: an odd unknown has the value of a wall on a plane through nodes, data continue evenly.
+    """Nodes → closed domain: an odd unknown has the value of a wall on a plane through values, data continue evenly.
     `given` are the time and the closed data that walls read."""
     d, sizes = len(axes), u.shape[2:]
     if u.ndim != d + 2 or u.shape[1] != width or 0 in u.shape:
@@ -251,8 +263,8 @@ def closed(
             u = np.pad(u, pad, mode="edge")
             continue
         u = np.pad(u, pad)
-        for end, value in enumerate(walls[a] if walls else ()):
-            if pad[2 + a][end]:
+        for end, value in enumerate(walls[a] if walls else (0.0, 0.0)):
+            if pad[2 + a][end] or (end and axis.holding):
                 every = enumerate(zip(axes, sizes, strict=True))
                 positions = [b.positions(0, n) if i < a else 2 * np.arange(n) for i, (b, n) in every]
                 at = [slice(None)] * u.ndim

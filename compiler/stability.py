@@ -301,6 +301,11 @@ class _Analysis:
         return self.scheme.structured(self.system.problem.dimension).parts
 
     @property
+    def _turns(self) -> bool:
+        """Do the fields of a system take turns?"""
+        return self.system.width > 1 and self.scheme.structured(self.system.problem.dimension).turns
+
+    @property
     def _alike(self) -> bool:
         """Does a step need nothing of its parts but their own spectra?"""
         return not self._parts or self._factor.additive
@@ -332,6 +337,8 @@ class _Analysis:
 
     @cache  # noqa: B019 (one analysis per compilation)
     def claim(self, notion: str) -> Claim:
+        if self._turns and (self.system.laws or not self.system.transports):
+            return Claim(why_not="fields that take turns are covered for transport alone")
         if self.system.laws:
             return self._conservation(notion)
         return {
@@ -427,8 +434,14 @@ class _Analysis:
     def _normal(self) -> Claim:
         """Transport with constant coefficients on periodic axes: the step is a normal matrix, its norm max |R|."""
         claim = self._transport
+        if self._turns:
+            return Claim(why_not="a step of fields that take turns preserves another norm, which depends on τ")
         if claim.x is None or not isinstance(self._factor, OneStep):
             return replace(claim, x=None, why_not=claim.why_not or self._meets_more())
+        if self.system.width > 1:
+            if not self.bounds.skew.plain:
+                return Claim(why_not="the norm that does not grow has weights, one for every field")
+            return replace(claim, proof=f"S is skew, so the norm of a step is max |R|: {claim.proof}")
         return replace(
             claim, proof=f"T is skew, A symmetric, they commute, so the norm of a step is max |R|: {claim.proof}"
         )
@@ -578,9 +591,8 @@ class _Analysis:
     def _powers(self) -> Claim:
         if self.system.transports:
             claim = self._transport
-            return replace(
-                claim, proof=f"T is skew, A symmetric, they commute, and {claim.proof}" if claim.proof else ""
-            )
+            commute = "T is skew, A symmetric, they commute, and " * (self.system.width == 1)
+            return replace(claim, proof=f"{commute}{claim.proof}" if claim.proof else "")
         bound, r = self.bounds.frozen, self.bounds.reaction
         if bound.rate is None or bound.low < 0 or self._end is None:
             return Claim(
@@ -634,11 +646,22 @@ class _Analysis:
     def _transport(self) -> Claim:
         """max |R(−τλ(θ))| ≤ 1 over all frequencies, for constant coefficients on periodic axes."""
         bounds, system = self.bounds, self.system
+        if system.width > 1:
+            skew = bounds.skew
+            if skew.rate is None or self._parts:
+                return Claim(why_not=skew.why_not or "split transport of several fields is not covered")
+            preserved = "the norm" if skew.plain else "a weighted norm"
+            still = ("what walls hold stands still: the difference of two solutions is bounded",) * bool(system.walls)
+            assumptions = (*skew.assumptions, *still)
+            if self._turns:
+                if not skew.taking_turns:
+                    return Claim(why_not="the fields are not ordered in two groups that drive each other")
+                proof = "a step has the eigenvalues e^{±iφ}, 2 cos φ = 2 − τ²σ², for every singular value σ of S"
+                return Claim(sp.Integer(2), skew.rate, proof, assumptions, symbol="‖S‖", open=True)
+            return self._skew(assumptions, f"{preserved} of the fields is preserved by u_t = −S u")
         if system.banks or not bounds.uniform or self._parts:
             return Claim(why_not="transport together with nonlinear, varying or split terms has no symbol")
         assumptions = ("constant coefficients, periodic along the transport",)
-        if system.width > 1:
-            return Claim(why_not="transport in a system has no symbol of one number")
         if not system.fluxes:
             return self._skew(assumptions)
         R = self._factor
@@ -683,16 +706,17 @@ class _Analysis:
                 return Claim(averages, total, proof, assumptions, symbol="Σ 1/τ_a")
         return Claim(why_not="no bound is known for transport and diffusion along several axes with these differences")
 
-    def _skew(self, assumptions: tuple[str, ...]) -> Claim:
+    def _skew(self, assumptions: tuple[str, ...], why: str = "") -> Claim:
         """No diffusion: the spectrum is imaginary."""
         try:
-            end = self.scheme.amplified(1).imaginary_interval().end
+            interval = self.scheme.amplified(1).imaginary_interval()
+            end = interval.end
         except SchemeError as error:
             return Claim(why_not=str(error))
         if end == 0:
             return Claim(why_not="the spectrum is imaginary, and |R(iy)| > 1 for every small y > 0", never=True)
-        proof = f"|R(iy)| ≤ 1, or roots in the unit disc, for 0 ≤ y ≤ {short(end)}"
-        return Claim(end, self.bounds.carried, proof, assumptions, symbol="Σ|v|‖T‖")
+        proof = f"{why}; " * bool(why) + f"|R(iy)| ≤ 1, or roots in the unit disc, for 0 ≤ y ≤ {short(end)}"
+        return Claim(end, self.bounds.carried, proof, assumptions, symbol="‖S‖" if why else "Σ|v|‖T‖", open=interval.open)
 
     def _symbol(self, axis: int, tau: Fraction, unit: bool = False) -> fourier.Symbol:
         """d and q along one axis; with `unit` for speed and spacing one, where τ is the Courant number."""
@@ -979,7 +1003,7 @@ class _Analysis:
         R = self._factor
         if not isinstance(R, OneStep) or R.dimension > 1 or not self.bounds.uniform:
             return None
-        for t in self.system.transports:
+        for t in self.system.transports if self.system.width == 1 else ():
             symbol = self._symbol(t.axis, Fraction(tau)) if not self.bounds.trainable else None
             theta = fourier.most_growing(R, symbol, tau)[0] if symbol else math.pi / 2
             found = search.wave(tau, t.axis, theta)

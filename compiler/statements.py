@@ -19,7 +19,7 @@ import sympy as sp
 
 from . import notation
 from .fields import t
-from .layout import Extent, Layout, continuation, edge, plan, slices
+from .layout import Extent, Layout, continuation, edge, plan, slices, subscript
 from .ops import (
     AdjointFilterBank,
     AdjointStencil,
@@ -29,6 +29,7 @@ from .ops import (
     FilterBank,
     Flux,
     Ghost,
+    Held,
     Input,
     Integral,
     Position,
@@ -227,7 +228,7 @@ class Body:
 
     def _extension(self, e: Any, v: str, extent: Extent, width: int) -> tuple[Statement, tuple[str, Extent]]:
         location = self.graph.nodes[e.value]["place"].location[e.axis]
-        pieces = continuation(v, self.axes, e.axis, location, e.parity, e.width, "value")
+        pieces = continuation(v, e.axes, e.axis, location, e.parity, e.width, "value")
         parity = "oddly" if e.parity[0] < 0 else "evenly"
         target = self._unique(f"{self.names[e.value]}_{'odd' if e.parity[0] < 0 else 'even'}")
         lines = concatenate(target, pieces, e.axis - len(self.axes), width)
@@ -254,6 +255,12 @@ class Body:
         elif isinstance(op, Component):
             v, have = arguments[0]
             lines = [f"{target} = {v}[:, {op.index}:{op.index + 1}]{slices(have, extent, (0,) * d)}"]
+        elif isinstance(op, Held):
+            v, have = arguments[0]
+            inner = [":-1" if a in op.along else ":" for a in range(d)]
+            widths = [w for a in reversed(range(min(op.along), d)) for w in (0, int(a in op.along))]
+            code = v + slices(have, extent, (0,) * d) + subscript(inner)
+            lines = [f"{target} = nn.functional.pad({code}, {tuple_code(widths)})"]
         elif isinstance(op, Stack):
             parts = tuple_code([v + slices(have, extent, (0,) * d) for v, have in arguments])
             if not all(self._moves(a) for a in self.graph.nodes[name]["args"]):  # data may have one sample for all
@@ -360,10 +367,16 @@ class Body:
             return f"Σ_c {arguments[0]}"
         if isinstance(op, Component):
             return f"the field {op.name} of {arguments[0]}"
+        if isinstance(op, Held):
+            return f"{arguments[0]}, 0 where a wall holds the field"
         if isinstance(op, Stack):
             return f"({', '.join(arguments)}), a channel each"
         if isinstance(op, (Stencil, AdjointStencil)):
             where = _where(op.K.target, self.axes)
+            if op.K.into:
+                shifts = zip(op.K.axes, op.K.into, strict=True)
+                halves = [f"{a.name}{'+' if b.shift > a.shift else '−'}½" for a, b in shifts if a.shift != b.shift]
+                where = f"at {', '.join(halves)}"
             if op.label.startswith("S_"):
                 (offset,) = [j for j in next(iter(op.K.taps())) if j]
                 return f"{arguments[0]}, {abs(offset)}/2 cells {'below' if offset < 0 else 'above'} the faces"

@@ -87,12 +87,14 @@ class Orbit:
 
 @dataclass(frozen=True)
 class Stencil:
-    """The operator K from values at `source` to values at `target` on the given axes."""
+    """The operator K from values at `source` to values at `target` on the given axes, or between two fields that are
+    staggered against each other from the nodes of one to those of the other, whose axes are `into`."""
 
     products: tuple[Product, ...]
     source: Location
     target: Location
     axes: tuple[Axis, ...]
+    into: tuple[Axis, ...] = ()
 
     @classmethod
     def build(
@@ -115,6 +117,16 @@ class Stencil:
             taps = tuple(derive(m, j, accuracy) for m, j in zip(orders, shift, strict=True))
             products.append(Product(sp.sympify(coefficient), orders, taps))
         return cls(tuple(products), source, target, axes)
+
+    @classmethod
+    def across(cls, orders: tuple[int, ...], axes: tuple[Axis, ...], into: tuple[Axis, ...], accuracy: int) -> Stencil:
+        """The derivative ∂^orders of one field where the values of another lie."""
+        taps = []
+        for m, here, there in zip(orders, axes, into, strict=True):
+            shift = there.shift - here.shift
+            taps.append(tuple((j + shift, w) for j, w in derive(m, abs(shift), accuracy)))
+        nodes = (0,) * len(axes)
+        return cls((Product(sp.S.One, orders, tuple(taps)),), nodes, nodes, axes, into)
 
     @classmethod
     def of(cls, taps: Mapping[tuple[int, ...], sp.Expr], axes: tuple[Axis, ...]) -> Stencil:
@@ -175,7 +187,7 @@ class Stencil:
 
     def parity(self, of: Parity) -> Parity:
         """The parity of K v for a value v of the given parity."""
-        if self.flips is None:
+        if self.flips is None or self.into:
             return tuple((1, 1) if axis.periodic else (0, 0) for axis in self.axes)
         return tuple(
             (1, 1) if axis.periodic else (low * (-1) ** m, high * (-1) ** m)
@@ -249,12 +261,12 @@ class Stencil:
         total = np.zeros((1, 1, *(m.shape[0] for m in matrices)))
         for (a, n), end in itertools.product(enumerate(shape), (0, 1)):
             unit = (1.0, 0.0) if end == 0 else (0.0, 1.0)
-            offsets = _offsets(self.axes[a], p.taps[a], self.target[a], n, parity[a], unit)
+            offsets = _offsets(self.axes[a], p.taps[a], self._rows(a, n), n, parity[a], unit)
             if walls[a][end] == 0 or not offsets.any():
                 continue
             positions, along = list[np.ndarray](), list[scipy.sparse.csr_array]()
             for b, m in enumerate(shape):
-                rows = self.axes[b].positions(self.target[b], m)
+                rows = self._rows(b, m)
                 if b < a:
                     reach = [j for j, _ in p.taps[b]]
                     positions.append(np.arange(rows[0] + min(reach), rows[-1] + max(reach) + 1, 2))
@@ -292,15 +304,20 @@ class Stencil:
             u = np.moveaxis(flat.reshape((matrix.shape[0], *moved.shape[1:])), 0, axis)
         return u
 
+    def _rows(self, a: int, n: int) -> np.ndarray:
+        """The positions of K u along an axis."""
+        return (self.into or self.axes)[a].positions(self.target[a], n)
+
     def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
-        return _difference_matrix(self.axes[a], taps, self.source[a], self.target[a], n, parity)
+        into = (self.into or self.axes)[a]
+        return _difference_matrix(self.axes[a], into, taps, self.source[a], self.target[a], n, parity)
 
     def _transposed(self, a: int, taps: Taps, n: int, parity: Parity) -> scipy.sparse.csr_array:
         if not self.axes[a].open:
             return self._matrix(a, taps, n, parity[a]).T
         reflected = tuple((-offset, weight) for offset, weight in taps)
         flux = self.parity(parity)[a]
-        return _difference_matrix(self.axes[a], reflected, self.target[a], self.source[a], n, flux)
+        return _difference_matrix(self.axes[a], self.axes[a], reflected, self.target[a], self.source[a], n, flux)
 
     # --- the symbol and the norm ------------------------------------------------------------------------
 
@@ -315,14 +332,14 @@ class Stencil:
 
 @lru_cache(maxsize=4096)
 def _difference_matrix(
-    axis: Axis, taps: Taps, source: int, target: int, n: int, parity: tuple[int, int]
+    axis: Axis, into: Axis, taps: Taps, source: int, target: int, n: int, parity: tuple[int, int]
 ) -> scipy.sparse.csr_array:
     """The matrix of a one-dimensional stencil on values of the given parity."""
-    rows, columns = axis.positions(target, n), axis.positions(source, n)
+    rows, columns = into.positions(target, n), axis.positions(source, n)
     matrix = scipy.sparse.csr_array((len(rows), len(columns)))
     for offset, weight in taps:
         folded, sign, _ = axis.fold(rows + offset, n, parity)
-        index = (folded - columns[0]) // 2
+        index = ((folded - columns[0]) // 2).clip(0)  # what a wall holds is not stored, and its sign is 0
         entries = (sign * float(weight), (np.arange(len(rows)), index))
         matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
     return matrix
@@ -339,10 +356,9 @@ def _spread(taps: Taps, rows: int, columns: int) -> scipy.sparse.csr_array:
 
 
 def _offsets(
-    axis: Axis, taps: Taps, target: int, n: int, parity: tuple[int, int], values: tuple[float, float]
+    axis: Axis, taps: Taps, rows: np.ndarray, n: int, parity: tuple[int, int], values: tuple[float, float]
 ) -> np.ndarray:
-    """What values on the walls add to a one-dimensional stencil."""
-    rows = axis.positions(target, n)
+    """What values on the walls add to a one-dimensional stencil at the positions `rows`."""
     terms = [float(w) * axis.fold(rows + offset, n, parity, values)[2] for offset, w in taps]
     total: np.ndarray = np.sum(terms, axis=0)
     return total

@@ -11,13 +11,14 @@ core. The folders hold grey images, such as BSD400 and BSD68; without them the p
     deep           as norm-stable, twice as many steps
     energy         E(u⁺) ≤ E(u): Perona–Malik fluxes with weights of either sign
     free           the same fluxes and general filters with steps of any size: nothing is proved
+    free-deep      as free, nine steps
 
 All are u_t = −Σ_c K_cᵀΦ_c(K_c u) + β(f − u), f the noisy image, by explicit Euler steps with weights of their own.
 
 With --warm an arm starts from the shipped weights for σ = 25, its own or those of norm-stable. Fluxes with the scale λ
 commute with a scaling of the image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times
 as bright; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's method, and shares the
-flux of every channel among its terms.
+flux of every channel among its terms, and "free-deep" halves all steps of the free one but the last.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ ARMS = {
     "deep": Arm("rational", "perona-malik", "positive", "norm decrease", layers=16),
     "energy": Arm("rational", "perona-malik", "free", "energy decrease"),
     "free": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=5),
+    "free-deep": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=9),
 }
 
 
@@ -110,7 +112,8 @@ def network(name: str, **changes: int) -> Any:
 
 def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
     """Where an arm starts with --warm, and its weights there; the docstring of this file says how they are made."""
-    source = f"denoiser-{arm if arm in ('free', 'nonexpansive') else 'norm-stable'}-25"
+    own = {"free": "free", "free-deep": "free", "nonexpansive": "nonexpansive"}
+    source = f"denoiser-{own.get(arm, 'norm-stable')}-25"
     weights = load_file(PRETRAINED / source / "weights.safetensors")
     for name in weights:
         if name.startswith("log_g_l"):
@@ -118,6 +121,10 @@ def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
     if arm == "energy":
         for name in [n for n in weights if n.startswith("log_g_a")]:
             weights["raw" + name.removeprefix("log")] = weights.pop(name).exp()
+    if arm == "free-deep":
+        halves = torch.tensor([2, 2, 2, 2, 1])
+        weights = {name: w.repeat_interleave(halves, 0) for name, w in weights.items()}
+        weights["log_tau"][:-1] -= math.log(2)
     if arm == "deep":
         weights = {name: w.repeat_interleave(2, 0) for name, w in weights.items()}
         weights["log_beta"] -= math.log(2)

@@ -1,6 +1,6 @@
 """The TOML file that says everything: the PDE, the grid, the scheme, what is trained and on what.
 
-    [pde]          coordinates, fields, equation, boundary, data, tensors, name
+    [pde]          coordinates, fields, equation, boundary, data, tensors, staggered, name
     [parameters]   name = value, or name = { value = …, positive = true }
     [grid]         spacing, shape, centering, origin
     [space]        method = "finite-difference", order; "finite-volume", flux; or "filter-bank", channels, size, …
@@ -44,6 +44,7 @@ class PDETable(_Table):
     boundary: str | dict[str, str | list[str] | dict[str, str | list[str]]]
     data: list[str] | dict[str, list[float] | None] = []
     tensors: dict[str, list[float]] = {}
+    staggered: dict[str, str | list[str]] = {}
     name: str | None = None
 
 
@@ -149,6 +150,7 @@ class Spec(_Table):
             parameters=parameters,
             data=self.pde.data,
             tensors=self.pde.tensors,
+            staggered=self.pde.staggered,
             name=self.pde.name,
         )
         text = self.pde.equation if isinstance(self.pde.equation, str) else " ".join(self.pde.equation)
@@ -253,14 +255,21 @@ def to_table(pde: PDE, grid: Grid, space: Space, scheme: Scheme, options: dict[s
     problem = canonical(pde)
     listed = _named([f for f in problem.data if not hasattr(f.func, "tensor")])
     tensors = {name: [low, high] for name, (_, low, high) in given_tensors(problem.data).items()}
+    names = [str(x) for x in problem.coordinates]
+    staggered = {
+        str(u.func): [x for x, half in zip(names, shift, strict=True) if half]
+        for u, shift in zip(problem.unknowns, problem.shifts, strict=True)
+        if any(shift)
+    }
     table: dict[str, Any] = {
         "pde": {
-            "coordinates": [str(x) for x in problem.coordinates],
+            "coordinates": names,
             "fields": _named(problem.unknowns),
             "equation": [unparse(e) for e in pde.equations] if len(pde.equations) > 1 else unparse(pde.equations[0]),
             "boundary": unparse_boundary(pde),
             **({"data": listed} if listed else {}),
             **({"tensors": tensors} if tensors else {}),
+            **({"staggered": staggered} if staggered else {}),
             **({"name": pde.name} if pde.name else {}),
         },
         "parameters": {p.name: {"value": p.value, "positive": bool(p.is_positive)} for p in problem.parameters},

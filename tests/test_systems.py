@@ -343,7 +343,7 @@ ERRORS = {
         loom.UnstableSchemeError, "not symmetric",
     ),
     "transport": (
-        lambda: compiled([Eq(loom.dt(U), loom.d(U, X)), Eq(loom.dt(V), U)], boundary=loom.Periodic()),
+        lambda: compiled([Eq(loom.dt(U), loom.d(U * V, X)), Eq(loom.dt(V), U)], boundary=loom.Periodic()),
         loom.DiscretisationError, "rusanov",
     ),
     "the name of the state": (

@@ -60,6 +60,9 @@ class Eigenvalue:
     def split(self) -> list[Eigenvalue]:
         return [Eigenvalue([z]) for z in self.parts]
 
+    def fields(self) -> list[Eigenvalue]:
+        return [self]
+
 
 def amplify(scheme: Any, dimension: int) -> OneStep | Recurrence:
     """Run the scheme on ℚ(z₁, …, z_d), with τ = 1.

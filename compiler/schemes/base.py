@@ -19,7 +19,8 @@ A multistep scheme takes the earlier states after τ, newest first (`step(self, 
 where they come from. A scheme whose coefficients change from layer to layer returns them by name from `schedule` and
 takes them as keywords (`step(self, f, u, tau, old, *, a)`); after `cycle` layers it starts again.
 
-`f.frozen(u)` is the linearisation v ↦ −Σ K*G(u)K v + r(u), and `f.split()` are the parts of f along the axes.
+`f.frozen(u)` is the linearisation v ↦ −Σ K*G(u)K v + r(u), `f.split()` are the parts of f along the axes, and
+`f.fields()` those of the fields, each 0 for all others.
 """
 
 from __future__ import annotations
@@ -249,15 +250,17 @@ class Scheme:
     def euler(self) -> bool:
         """Is a step u + τf(u)?"""
         seen = self.structure
-        return seen.one_operator and not seen.frozen and not seen.solves and self.amplified().euler
+        return seen.one_operator and not (seen.frozen or seen.solves or seen.turns) and self.amplified().euler
 
     @property
     def architecture(self) -> str:
-        """ResNet, ResNet with long skips, RNN, or U-net where multigrid solves the steps."""
+        """ResNet, perhaps reversible or with long skips, RNN, or U-net where multigrid solves the steps."""
         if self.inside is not None:
             return "U-net"
         if self.structure.solves:
             return "RNN"
+        if self.structure.turns:
+            return "reversible ResNet"
         return "ResNet with long skips" if self.memory else "ResNet"
 
     @property
@@ -288,6 +291,11 @@ class Scheme:
                 f"A layer of {self.title} combines a residual block at u^k with a skip connection that reaches back to "
                 f"u^{{k−{self.memory}}}.{again}"
             )
+        if self.structure.turns:
+            return (
+                f"In a layer of {self.title} the fields take turns: a residual block changes one of them and reads the "
+                f"others, so that it can be undone.{again}"
+            )
         count = self.structure.evaluations
         stages = "is a residual block" if count == 1 else f"chains {count} residual blocks, its stages"
         return f"A layer of {self.title} {stages}: the skip connection carries u.{again}"
@@ -307,6 +315,8 @@ class _Clock:
 
     def split(self) -> list[_Clock]:
         return [_Clock(self.rate / 2)] * 2
+
+    fields = split
 
 
 def _scheme_of(given: Any) -> Any:

@@ -37,6 +37,8 @@ class Structure:
     frozen: bool = False
     parts: bool = False
     """Was f split along the axes?"""
+    turns: bool = False
+    """Was it split into the fields?"""
     memory: int = 0
     cyclic: bool = False
     dimension: int = 2
@@ -115,6 +117,10 @@ class _F:
     def split(self) -> list[_F]:
         self.seen.parts = True
         return [_F(self.seen, axis + 1) for axis in range(self.seen.dimension)]
+
+    def fields(self) -> list[_F]:
+        self.seen.turns = True
+        return [self]
 
 
 def structure(scheme: Any, dimension: int) -> Structure:

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .compiler.schemes.splitting import AOS as AOS
     from .compiler.schemes.super_time_stepping import RKC as RKC
     from .compiler.schemes.super_time_stepping import RKL as RKL
+    from .compiler.schemes.symplectic_euler import SymplecticEuler as SymplecticEuler
     from .compiler.solve import Solver as Solver
     from .compiler.solve import solve as solve
     from .compiler.tensors import coherence_enhancing as coherence_enhancing
@@ -126,6 +127,7 @@ _ROOMS = {
     "compiler.schemes.runge_kutta": "RungeKutta",
     "compiler.schemes.splitting": "ADI AOS",
     "compiler.schemes.super_time_stepping": "RKC RKL",
+    "compiler.schemes.symplectic_euler": "SymplecticEuler",
     "compiler.solve": "Solver solve",
     "compiler.tensors": "coherence_enhancing edge_enhancing smooth structure_tensor tensor",
     "runtime.export": "export exported_certificate",
