@@ -611,7 +611,9 @@ class Bounds:
         why_not = next(filter(None, mirrors), "")
         D = None if why_not else self._symmetriser(list(speeds.values()), [factors.get(i, sp.S.One) for i in range(n)])
         if D is None:
-            return Skew(why_not=why_not or "the system of first derivatives is not symmetric in any norm that was found")
+            return Skew(
+                why_not=why_not or "the system of first derivatives is not symmetric in any norm that was found"
+            )
         size, texts = [sp.S.One] * n, list[str]()
         for i, c in factors.items():
             size[i], text, why_not = self._positive(c)
@@ -619,9 +621,9 @@ class Bounds:
                 return Skew(why_not=why_not)
             texts += [text] * bool(text)
         cells = {(a, m): system.axes[a].spacing ** (-2 * m) for a, m in speeds}
-        rate, courant = (self._spectral(D, speeds, squares, size, pairs) for squares in (norms, cells))
+        rate, courant = (self._skew_norm(D, speeds, squares, size, pairs) for squares in (norms, cells))
         halves = any(a.shift and a.sides and a.sides[1].parity > 0 for a in system.ends)  # values on a plane count half
-        plain = not texts and not halves and all(c == 1 for c in factors.values()) and D == D[0, 0] * sp.eye(n)
+        plain = not texts and not halves and all(c == 1 for c in factors.values()) and D[0, 0] * sp.eye(n) == D
         return Skew(rate, courant, plain, tuple(dict.fromkeys(texts)), "", pairs)
 
     def _symmetriser(self, speeds: list[sp.Matrix], factors: list[sp.Expr]) -> sp.Matrix | None:
@@ -648,7 +650,7 @@ class Bounds:
             return D if all(D[i, i].is_positive for i in range(n)) else None
         return D if D.is_positive_definite else None
 
-    def _spectral(
+    def _skew_norm(
         self,
         D: sp.Matrix,
         speeds: Mapping[tuple[int, int], sp.Matrix],
@@ -663,7 +665,8 @@ class Bounds:
         if D.is_diagonal():
             entry = {
                 (i, k): sum(
-                    sp.sqrt(A[i, k] * A[k, i] * size[i] * size[k] * sp.sympify(squares[key])) for key, A in speeds.items()
+                    sp.sqrt(A[i, k] * A[k, i] * size[i] * size[k] * sp.sympify(squares[key]))
+                    for key, A in speeds.items()
                 )
                 for i, k in pairs
             }
@@ -677,13 +680,13 @@ class Bounds:
         B = [L.T @ np.array(A.tolist(), dtype=float) @ np.linalg.inv(L.T) for A in speeds.values()]
         N, c = [float(sp.sqrt(sp.sympify(squares[key]))) for key in speeds], np.sqrt(np.array(size, dtype=float))
         whole = sum(abs(b) * w for b, w in zip(B, N, strict=True)) * np.outer(c, c)
-        found = [np.linalg.norm(whole, 2)]
+        found = [float(np.linalg.norm(whole, 2))]
         if two and all(s == 1 for s in size):
             square = sum(abs(a @ b) * v * w for (a, v), (b, w) in itertools.product(zip(B, N, strict=True), repeat=2))
             one = [i for i, colour in nx.bipartite.color(groups).items() if colour]
             other = [i for i in range(n) if i not in one]
-            found += [math.sqrt(np.linalg.norm(square[np.ix_(g, g)], 2)) for g in (one, other)]
-        return _rational(float(min(found)) * (1 + 1e-12))
+            found += [float(np.linalg.norm(square[np.ix_(g, g)], 2)) ** 0.5 for g in (one, other)]
+        return _rational(min(found) * (1 + 1e-12))
 
     def _no_mirror(self, i: int, k: int, axis: int) -> str:
         """Why T u_k in the equation of u_i and its mirror image are not adjoint about the walls."""

@@ -86,7 +86,10 @@ class FiniteDifference:
             _check_staggered(problem)
             none = (Side("face", 1), Side("face", 1))
             first = zip(*fields, strict=True)
-            axes = tuple(next((a for a in one if not a.shift), replace(one[0], shift=0, sides=one[0].sides and none)) for one in first)
+            axes = tuple(
+                next((a for a in one if not a.shift), replace(one[0], shift=0, sides=one[0].sides and none))
+                for one in first
+            )
         fluxes = tuple(self._flux(term, every) for term in problem.fluxes)
         _check_planes(problem, fields)
         for i, one in enumerate(fields or (axes,)):
@@ -99,7 +102,9 @@ class FiniteDifference:
         if problem.features and any(axis.open for one in every for axis in one):
             raise BoundaryError("smooth(…) beside Neumann and Robin conditions is not supported yet; use NoFlux()")
         method = f"finite differences of order {self.order}"
-        return SemiDiscrete(problem, grid, axes, fluxes, transports, method, mixed=mixed, order=self.order, fields=fields)
+        return SemiDiscrete(
+            problem, grid, axes, fluxes, transports, method, mixed=mixed, order=self.order, fields=fields
+        )
 
     def _mixed(self, term: MixedTerm, fields: Fields) -> DiscreteMixed:
         if self.order > 2:
@@ -213,7 +218,9 @@ class FiniteVolume:
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         if problem.staggered:
             names = ", ".join(str(u.func) for u, j in zip(problem.unknowns, problem.shifts, strict=True) if any(j))
-            raise DiscretisationError(f"finite volumes hold means of cells, and {names} is staggered; use FiniteDifference")
+            raise DiscretisationError(
+                f"finite volumes hold means of cells, and {names} is staggered; use FiniteDifference"
+            )
         factor = next((v for v in problem.transport if v.varying), None)
         if factor is not None:
             of = problem.unknowns[factor.of]
@@ -676,8 +683,8 @@ class SemiDiscrete:
     order: int = 2
     """Of means of values, for fields that are staggered against others."""
     fields: Fields = ()
-    """The axes of every field, where their boundary conditions or places differ; `axes` are those of the first one then,
-    or of the first one on the nodes."""
+    """The axes of every field, where their boundary conditions or places differ; `axes` are those of the first one
+    then, or of the first one on the nodes."""
     _names: dict[Operator, str] = field(default_factory=dict, compare=False, repr=False)
     _graphs: dict[tuple[int | None, bool, int | None], nx.DiGraph] = field(
         init=False, default_factory=dict, compare=False, repr=False
@@ -835,7 +842,9 @@ class SemiDiscrete:
         found: list[list[int]] = []
         for i, r in enumerate(self.problem.reactions):
             own = [f.term for f in self.fluxes if f.term.component == i]
-            read = {k for term in own for k in term.fields} | {v.term.of for v in self.transports if v.term.component == i}
+            read = {k for term in own for k in term.fields} | {
+                v.term.of for v in self.transports if v.term.component == i
+            }
             read |= {m.term.of for m in self.mixed if m.term.component == i}
             expressions = [r, *(e for term in own for e in (term.flux, term.weight))]
             expressions += [m.term.coefficient for m in self.mixed if m.term.component == i]
@@ -1028,7 +1037,8 @@ class SemiDiscrete:
             s = sp.Symbol("s", real=True)
             hint = f"{moved.name}_scaled"
             moved = builder.named(self._pointwise(builder, speed * s, names, {s: moved.name}, hint, term.component))
-        return -scale * moved
+        found: Value = -scale * moved
+        return found
 
     def averaged(
         self, builder: Builder, flux: DiscreteFlux, values: dict[sp.Symbol, list[str]]
@@ -1082,7 +1092,13 @@ class SemiDiscrete:
         return builder.add(ops.Stencil(M, f"M_{which}ᵀ" if back else f"M_{which}", even), v, hint=hint)
 
     def _pointwise(
-        self, builder: Builder, e: sp.Expr, names: dict[sp.Expr, str], slots: dict[sp.Symbol, str], hint: str, i: int = 0
+        self,
+        builder: Builder,
+        e: sp.Expr,
+        names: dict[sp.Expr, str],
+        slots: dict[sp.Symbol, str],
+        hint: str,
+        i: int = 0,
     ) -> str:
         """A Flux op for e, whose fields and data are read from the nodes, or where the i-th field is staggered by means
         from there."""

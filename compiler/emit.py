@@ -326,8 +326,8 @@ class _Emitter:
         return strict and not self.unlimited
 
     def _frozen_lines(self) -> list[str]:
-        """A recurrence over several steps, and a norm with the weights of a system, are proved for one operator: weights
-        that differ from step to step lose it."""
+        """A recurrence over several steps, and a norm with the weights of a system, are proved for one operator:
+        weights that differ from step to step lose it."""
         carried = self.system.width > 1 and bool(self.system.transports)
         if not (self.memory or carried) or self.cyclic or self.training.shared or not self._has_weights():
             return []

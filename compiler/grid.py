@@ -507,8 +507,8 @@ def _around(name: str, pair: tuple[Boundary, Boundary]) -> tuple[Side, Side]:
     low, high = pair
     if not isinstance(low, Dirichlet):
         raise BoundaryError(
-            f"at the low end of {name} a field that is staggered along it needs Dirichlet(…), not {low.text}: its value "
-            f"on the wall is not stored"
+            f"at the low end of {name} a field that is staggered along it needs Dirichlet(…), not {low.text}: its "
+            f"value on the wall is not stored"
         )
     if not isinstance(high, (Dirichlet, NoFlux)):
         raise BoundaryError(
@@ -517,8 +517,8 @@ def _around(name: str, pair: tuple[Boundary, Boundary]) -> tuple[Side, Side]:
         )
     if isinstance(high, Dirichlet) and isinstance(high.value, sp.Expr) and t in high.value.free_symbols:
         raise BoundaryError(
-            f"at the high end of {name} the value {high.value} of a field that is staggered along it changes with time, "
-            f"and the last values of its state lie there; let it move at the low end"
+            f"at the high end of {name} the value {high.value} of a field that is staggered along it changes with "
+            f"time, and the last values of its state lie there; let it move at the low end"
         )
-    free = isinstance(high, NoFlux)
-    return Side("node", -1, low.value), Side("value", 1) if free else Side("value", -1, high.value)
+    far = Side("value", -1, high.value) if isinstance(high, Dirichlet) else Side("value", 1)
+    return Side("node", -1, low.value), far

@@ -279,7 +279,7 @@ class Held(Op):
     def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
         v, after = arguments[0].copy(), len(context.axes) - 1
         for a in self.along:
-            v[(..., slice(-1, None), *(slice(None),) * (after - a))] = 0
+            np.moveaxis(v, a - after - 1, -1)[..., -1] = 0
         return v
 
     def text(self, names: Sequence[str]) -> str:

@@ -84,7 +84,8 @@ def parse(
 
     `parameters` maps names to values or to {"value": …, "positive": true}, `tensors` names to the bounds of their
     eigenvalues (their entries are called T_xx, T_xy, …), `staggered` fields to the coordinates along which they lie on
-    the faces; `boundary` is a boundary condition, its text ("no-flux", "periodic", "dirichlet(0)"), a table {axis: text or pair}, or a table {field: one of these}.
+    the faces; `boundary` is a boundary condition, its text ("no-flux", "periodic", "dirichlet(0)"), a table
+    {axis: text or pair}, or a table {field: one of these}.
 
     >>> pde = parse("dt(u) = laplacian(u)", coordinates=["x", "y"], fields=["u"], boundary="no-flux")
     >>> unparse(pde.equations[0])

@@ -120,7 +120,9 @@ class Reference:
         if not self.system.fields:
             return closed(self.system.axes, u, odd=True, walls=self.system.walls, width=self.system.width, given=given)
         channels = enumerate(np.split(u, u.shape[1], 1)) if u.ndim > 1 and u.shape[1] == self.system.width else ()
-        each = [closed(self.system.along(i), one, odd=True, walls=self.system.of(i)[1], given=given) for i, one in channels]
+        each = [
+            closed(self.system.along(i), one, odd=True, walls=self.system.of(i)[1], given=given) for i, one in channels
+        ]
         return np.concatenate(each, 1) if each else closed(self.system.axes, u, odd=True, width=self.system.width)
 
     def _closed_data(self, data: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, np.ndarray]:

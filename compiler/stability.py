@@ -716,7 +716,9 @@ class _Analysis:
         if end == 0:
             return Claim(why_not="the spectrum is imaginary, and |R(iy)| > 1 for every small y > 0", never=True)
         proof = f"{why}; " * bool(why) + f"|R(iy)| ≤ 1, or roots in the unit disc, for 0 ≤ y ≤ {short(end)}"
-        return Claim(end, self.bounds.carried, proof, assumptions, symbol="‖S‖" if why else "Σ|v|‖T‖", open=interval.open)
+        return Claim(
+            end, self.bounds.carried, proof, assumptions, symbol="‖S‖" if why else "Σ|v|‖T‖", open=interval.open
+        )
 
     def _symbol(self, axis: int, tau: Fraction, unit: bool = False) -> fourier.Symbol:
         """d and q along one axis; with `unit` for speed and spacing one, where τ is the Courant number."""

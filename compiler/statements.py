@@ -257,9 +257,9 @@ class Body:
             lines = [f"{target} = {v}[:, {op.index}:{op.index + 1}]{slices(have, extent, (0,) * d)}"]
         elif isinstance(op, Held):
             v, have = arguments[0]
-            inner = [":-1" if a in op.along else ":" for a in range(d)]
+            within = [":-1" if a in op.along else ":" for a in range(d)]
             widths = [w for a in reversed(range(min(op.along), d)) for w in (0, int(a in op.along))]
-            code = v + slices(have, extent, (0,) * d) + subscript(inner)
+            code = v + slices(have, extent, (0,) * d) + subscript(within)
             lines = [f"{target} = nn.functional.pad({code}, {tuple_code(widths)})"]
         elif isinstance(op, Stack):
             parts = tuple_code([v + slices(have, extent, (0,) * d) for v, have in arguments])

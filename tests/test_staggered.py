@@ -72,7 +72,9 @@ def matrix(net, shape, **data):
 
 
 @pytest.mark.parametrize("order", [2, 4])
-@pytest.mark.parametrize("boundary", [P, TUBE, RIGID, FREE, DRIVEN], ids=["periodic", "tube", "rigid", "free", "driven"])
+@pytest.mark.parametrize(
+    "boundary", [P, TUBE, RIGID, FREE, DRIVEN], ids=["periodic", "tube", "rigid", "free", "driven"]
+)
 @pytest.mark.parametrize("system", ["sound", "more"])
 def test_the_module_is_the_reference(system, boundary, order):
     if boundary is TUBE:
@@ -81,7 +83,9 @@ def test_the_module_is_the_reference(system, boundary, order):
     agree(net, **({"t": 0.7} if boundary is DRIVEN else {}))
 
 
-@pytest.mark.parametrize("scheme", [loom.SymplecticEuler(3, tau=0.05), loom.BackwardEuler(2, tau=0.05), loom.Heun(2, tau=0.01)])
+@pytest.mark.parametrize(
+    "scheme", [loom.SymplecticEuler(3, tau=0.05), loom.BackwardEuler(2, tau=0.05), loom.Heun(2, tau=0.01)]
+)
 @pytest.mark.parametrize("boundary", [P, RIGID], ids=["periodic", "rigid"])
 def test_by_other_schemes(boundary, scheme):
     agree(compiled(SOUND, boundary, scheme))
@@ -233,7 +237,8 @@ def test_turns_of_reactions():
 def test_one_field_alone_takes_an_euler_step():
     heat = Eq(dt(q), d(q, z, 2))
     one, other = (
-        loom.compile(loom.PDE(heat, boundary=N), scheme=scheme) for scheme in (loom.SymplecticEuler(3), loom.ForwardEuler(3))
+        loom.compile(loom.PDE(heat, boundary=N), scheme=scheme)
+        for scheme in (loom.SymplecticEuler(3), loom.ForwardEuler(3))
     )
     state = np.random.default_rng(0).standard_normal((1, 1, 8))
     np.testing.assert_allclose(one.reference(state), other.reference(state), atol=1e-14)
@@ -325,7 +330,9 @@ def test_bad_input(make, error, text):
 
 def test_coefficients_as_functions_of_the_coordinates_lie_on_the_faces():
     n, h = 7, 0.4
-    net = compiled([Eq(dt(q), -d(s, z)), Eq(dt(s), -(2 + sin(z)) * d(q, z))], {q: N, s: D(0)}, loom.SymplecticEuler(1), shape=(n,))
+    net = compiled(
+        [Eq(dt(q), -d(s, z)), Eq(dt(s), -(2 + sin(z)) * d(q, z))], {q: N, s: D(0)}, loom.SymplecticEuler(1), shape=(n,)
+    )
     state = np.random.default_rng(0).standard_normal((1, 2, n))
     rate = net.reference.rate(state)[0, 1]
     at = h * np.arange(1, n)
