@@ -36,6 +36,9 @@ from .stencil import Polynomial, Stencil, number, rational, squared_norm
 from .tensors import MU1, MU2, Feature, TensorEntry, given_tensors
 
 
+ONE_SIDED = "nothing is proved of one-sided closures, which are not the adjoints of each other"
+
+
 @dataclass(frozen=True)
 class Bound:
     """low ≤ · ≤ rate, with the hypotheses it rests on; `rate` is None where no bound is known, and `why_not` says why.
@@ -181,6 +184,8 @@ class Bounds:
 
     def _spectrum(self, slopes: bool) -> Bound:
         """ρ = Σ κ L ‖K‖² with L from the range of g, or of Φ' for the Jacobian."""
+        if self.system.one_sided:
+            return Bound(None, -math.inf, why_not=ONE_SIDED)
         what = "Φ'" if slopes else "g"
         assumptions: list[str] = []
         groups: list[dict[sp.Expr, list[Stencil]]] = [{} for _ in range(self.system.width)]
@@ -478,6 +483,8 @@ class Bounds:
     # --- the diagonal -------------------------------------------------------------------------------------
 
     def _diagonal(self) -> Bound:
+        if self.system.one_sided:
+            return Bound(None, why_not=ONE_SIDED)
         totals, assumptions = [sp.S.Zero for _ in range(self.system.width)], []
         if self.system.mixed:
             return Bound(None, why_not="couplings of different derivatives have entries of both signs off the diagonal")

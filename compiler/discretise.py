@@ -67,13 +67,22 @@ FROZEN = "frozen at"
 
 @dataclass(frozen=True)
 class FiniteDifference:
-    """Finite differences of accuracy `order`: 2 or 4, and 6 or 8 for fluxes that read D u alone."""
+    """Finite differences of accuracy `order`: 2 or 4, and 6 or 8 for fluxes that read D u alone.
+
+    Beyond a wall values are mirrored (`closure="mirror"`): exact adjoints and proofs, and the full order for solutions
+    that are even or odd about it. With "one-sided" they are extrapolated through the condition: the full order for any
+    solution, for fluxes of first derivatives and transport, beside every condition; nothing is proved then.
+    """
 
     order: int = 2
+    closure: str = "mirror"
 
     def __post_init__(self) -> None:
         if not isinstance(self.order, int) or self.order not in ACCURACIES:
             raise DiscretisationError(f"FiniteDifference(order={self.order!r}): valid orders: 2, 4, 6, 8")
+        if self.closure not in ("mirror", "one-sided"):
+            valid = suggest(str(self.closure), ["mirror", "one-sided"])
+            raise DiscretisationError(f"FiniteDifference(closure={self.closure!r}): {valid}")
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         problem = _linear_waves(problem)
@@ -81,6 +90,10 @@ class FiniteDifference:
         axes = axes_of(names, problem.boundary, grid)
         own = problem.boundaries or (problem.boundary,) * len(problem.unknowns) * problem.staggered
         fields = tuple(axes_of(names, sides, grid, shift) for sides, shift in zip(own, problem.shifts, strict=False))
+        if self.closure == "one-sided":
+            _check_one_sided(problem)
+            axes, *fields = (self._closed(one) for one in (axes, *fields))
+            fields = tuple(fields)
         every = fields or (axes,) * len(problem.unknowns)
         if problem.staggered:
             _check_staggered(problem)
@@ -106,6 +119,10 @@ class FiniteDifference:
             problem, grid, axes, fluxes, transports, method, mixed=mixed, order=self.order, fields=fields
         )
 
+    def _closed(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """The axes with one-sided closures."""
+        return tuple(axis.closed_by(self.order) for axis in axes)
+
     def _mixed(self, term: MixedTerm, fields: Fields) -> DiscreteMixed:
         if self.order > 2:
             raise DiscretisationError(
@@ -129,12 +146,12 @@ class FiniteDifference:
 
     def _transport(self, term: TransportTerm, fields: Fields) -> Transport:
         axes, into, a = fields[term.of], fields[term.component], term.axis
-        if not axes[a].periodic and axes[a].shift == into[a].shift:
+        if not axes[a].periodic and not axes[a].one_sided and axes[a].shift == into[a].shift:
             what = "transport" if term.order == 1 else "dispersion"
             cure = f", or stagger one of two fields along it, loom.field(…, staggered={axes[a].name})"
             raise BoundaryError(
-                f"{what} along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic()"
-                + cure * (term.of != term.component)
+                f"{what} along {axes[a].name} needs a periodic axis; set {axes[a].name}: Periodic(), or use "
+                f"FiniteDifference(closure='one-sided')" + cure * (term.of != term.component)
             )
         along = tuple(term.order * (i == a) for i in range(len(axes)))
         if any(one.shift != other.shift for one, other in zip(axes, into, strict=True)):
@@ -427,6 +444,29 @@ def _check_staggered(problem: Problem) -> None:
         raise DiscretisationError("smooth(…) beside staggered fields is not supported yet")
 
 
+def _check_one_sided(problem: Problem) -> None:
+    """One-sided closures serve fluxes that read a first derivative alone, and transport."""
+    if problem.staggered:
+        raise DiscretisationError("closure='one-sided' is not for staggered fields; use closure='mirror'")
+    names = tuple(map(str, problem.coordinates))
+    for term in problem.fluxes:
+        shown = show_operator(term.operator, names)
+        if len(term.operator) > 1 or sum(term.operator[0][0]) > 1:
+            raise DiscretisationError(
+                f"closure='one-sided' serves fluxes of first derivatives, not of {shown}; use closure='mirror'"
+            )
+        if not term.local:
+            raise DiscretisationError(
+                f"closure='one-sided' serves fluxes that read {shown} and coordinates alone, not {term.flux}; use "
+                f"closure='mirror'"
+            )
+    if problem.mixed or problem.features:
+        raise DiscretisationError(
+            "closure='one-sided' is not for diffusion tensors, mixed derivatives, cross-diffusion and smooth(…); use "
+            "closure='mirror'"
+        )
+
+
 def _shown(value: Any) -> str:
     return str(value) if isinstance(value, sp.Expr) else f"{value:g}"
 
@@ -491,7 +531,7 @@ def _check_varying(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], probl
 def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: int) -> None:
     """What Neumann and Robin conditions can be given to: fluxes of first derivatives, at order 2."""
     for a, axis in enumerate(axes):
-        if not axis.open:
+        if not axis.open or axis.one_sided:
             continue
         names = tuple(other.name for other in axes)
         for flux in fluxes:
@@ -716,6 +756,8 @@ class SemiDiscrete:
         """Why the Jacobian of f is not symmetric; empty if it is."""
         if self.transports or self.laws:
             return "transport is skew"
+        if self.one_sided:
+            return "one-sided closures are not the adjoints of each other"
         if self.open and not all(flux.local or flux.term.linear for flux in self.fluxes):
             return "beside Neumann and Robin conditions a diffusivity that couples directions is no gradient"
         for (u, r), (v, q) in itertools.combinations(
@@ -794,6 +836,11 @@ class SemiDiscrete:
     def fed(self) -> bool:
         """Does a Neumann condition let something in?"""
         return any(axis.fed for axis in self.ends)
+
+    @property
+    def one_sided(self) -> bool:
+        """Are values beyond walls extrapolated?"""
+        return any(axis.one_sided for axis in self.ends)
 
     @property
     def open(self) -> bool:

@@ -160,7 +160,10 @@ class _Emitter:
         d = self.problem.dimension
         shape = ", ".join(["B", str(self.system.width), *(a.name.upper() for a in self.axes)])
         every = zip(*(self.system.fields or (self.axes,)), strict=True)
-        on_walls = [any(a.shift and not a.periodic for a in axes) for axes in every]  # the wall itself mirrors nothing
+        least = [  # the wall itself mirrors nothing, and extrapolation reads more values
+            max(1, *(max(w + bool(a.shift and a.sides), *(s.closure for s in a.sides or ()), 0) for a in axes))
+            for w, axes in zip(self.step.layout.ring, every, strict=True)
+        ]
         text = (
             environment()
             .get_template("torch/module.py.j2")
@@ -181,7 +184,7 @@ class _Emitter:
                 dimension=d,
                 width=self.system.width,
                 fields=", ".join(str(u.func) for u in self.problem.unknowns) if self.system.width > 1 else "",
-                least=tuple_code([max(1, w + more) for w, more in zip(self.step.layout.ring, on_walls, strict=True)]),
+                least=tuple_code(least),
                 most=tuple_code(self.system.limits) if self.system.limits else "",
                 bounded=bool(field_checks(self.problem) or self._partial or self.timed)
                 or any(getattr(f.func, "bounds", None) for f in self.problem.data),

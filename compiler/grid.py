@@ -20,6 +20,10 @@ Neumann and Robin conditions a·u + b·∂u/∂n = v have r = (b/h − a/2)/(b/h
 and u₋₁ is u on the face, their difference its derivative. The flux through the face is what this derivative makes it,
 and nothing is known further out.
 
+With `FiniteDifference(closure="one-sided")` nothing is mirrored: the unknown continues beyond every wall as the polynomial
+through as many values as the order of accuracy says and the condition on the wall, and fluxes as the one through their
+own values.
+
 Every derivative flips the parity, products multiply it: so each value in the network has ghost values too,
 and the transpose of a difference operator is again a difference operator. A point *on* a mirror plane
 occurs once in the reflected picture and every other point twice, hence its quadrature weight ½.
@@ -30,13 +34,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import cache
 from numbers import Real
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
+import scipy.sparse
 import sympy as sp
 
-from .errors import BoundaryError, DiscretisationError, strict
+from .errors import BoundaryError, DataError, DiscretisationError, strict
 from .fields import Data, t
 from .pointwise import evaluate
 from .registry import Registry
@@ -56,6 +62,9 @@ derivative. Periodic axes carry (1, 1)."""
 
 OPEN = 2
 """The parity of the unknown beside Neumann and Robin conditions."""
+
+ONE_SIDED = 3
+"""The parity of the unknown where it is extrapolated through the condition on the wall; −3 is that of other values."""
 
 
 class Spacing(sp.Symbol):  # type: ignore[misc]  # sympy is untyped
@@ -235,6 +244,8 @@ class Side:
     parity: int
     value: Number = 0.0
     mixed: tuple[float, float] | None = None
+    closure: int = 0
+    """Through how many values what lies beyond is extrapolated; 0 where it is mirrored."""
 
     def __post_init__(self) -> None:
         if self.mixed is not None:
@@ -246,6 +257,11 @@ class Side:
             )
         if self.value and self.parity > 0:
             raise BoundaryError(f"Side(…, value={self.value!r}): an even unknown has no value on the plane")
+
+    def one_sided(self, order: int) -> Side:
+        """The same condition, with values beyond it extrapolated."""
+        a, b = self.mixed or ((1.0, 0.0) if self.parity < 0 else (0.0, 1.0))
+        return replace(self, parity=ONE_SIDED, mixed=(a, b), closure=order)
 
     @property
     def depth(self) -> int:
@@ -286,6 +302,27 @@ class Axis:
         """Does a wall hold the outermost values of a staggered field?"""
         return self.sides is not None and self.sides[1].plane == "value" and self.sides[1].parity < 0
 
+    def closed_by(self, order: int) -> Axis:
+        """The same axis with one-sided closures of this order at its walls."""
+        if self.sides is None:
+            return self
+        low, high = (side.one_sided(order) for side in self.sides)
+        return replace(self, sides=(low, high))
+
+    @property
+    def one_sided(self) -> bool:
+        """Are values beyond its ends extrapolated?"""
+        return any(side.closure for side in self.sides or ())
+
+    def beyond(self, end: int, location: int, distance: int, condition: bool) -> tuple[list[Fraction], Fraction]:
+        """What a value so many steps beyond the low or high end of the closed domain is extrapolated from: the weights of
+        the values within, from the wall inwards, and that of v in the condition a·u + b·∂u/∂n = v, if it is used."""
+        assert self.sides is not None
+        side, first = self.sides[end], abs(self.closed(location)[end])
+        start = Fraction(side.depth - first, 2)  # of the outermost value within, in spacings from the wall
+        count, skip = side.closure, int(condition and start == 0)
+        return _extrapolated(side.mixed if condition else None, self.spacing, start + skip, count, start - distance)
+
     @property
     def open(self) -> bool:
         """Is one of its ends an open side?"""
@@ -313,7 +350,9 @@ class Axis:
         """The values of the unknown on the two planes, or what an open side adds to its ghost value."""
         if self.sides is None:
             return 0.0, 0.0
-        low, high = (self.ghost(i)[1] if side.mixed else side.value for i, side in enumerate(self.sides))
+        low, high = (
+            self.ghost(i)[1] if side.mixed and not side.closure else side.value for i, side in enumerate(self.sides)
+        )
         return low, high
 
     @property
@@ -358,6 +397,35 @@ class Axis:
             return np.ones(len(p))
         low, high = -self.sides[0].depth, 2 * (n - 1) + self.sides[1].depth
         return np.where((p == low) | (p == high), 0.5, 1.0)
+
+    def continued(
+        self, positions: np.ndarray, location: int, n: int, parity: tuple[int, int]
+    ) -> tuple[scipy.sparse.csr_array, np.ndarray]:
+        """The matrix from the closed domain to positions that may lie beyond it, and the weights (positions, 2) of the
+        values of both walls."""
+        inside = self.positions(location, n)
+        least = max((side.closure for side in self.sides or ()), default=0)
+        if n < least:
+            raise DataError(f"{n} nodes along {self.name}; its one-sided closures read {least}")
+        found, walls = scipy.sparse.lil_array((len(positions), len(inside))), np.zeros((len(positions), 2))
+        if not self.one_sided:
+            folded, sign, _ = self.fold(positions, n, parity)
+            found[np.arange(len(positions)), ((folded - inside[0]) // 2).clip(0)] = sign
+            walls = np.stack([self.fold(positions, n, parity, unit)[2] for unit in ((1.0, 0.0), (0.0, 1.0))], 1)
+            return found.tocsr(), walls
+        for i, p in enumerate(positions):
+            end = 0 if p < inside[0] else 1
+            steps = (inside[0] - p if end == 0 else p - inside[-1]) // 2
+            if steps <= 0:
+                found[i, (p - inside[0]) // 2] = 1.0
+                continue
+            condition = parity[end] == ONE_SIDED
+            weights, own = self.beyond(end, location, int(steps), condition)
+            skip = int(condition and self.sides is not None and self.sides[end].depth == abs(self.closed(location)[end]))
+            for k, w in enumerate(weights, skip):
+                found[i, k if end == 0 else len(inside) - 1 - k] = float(w)
+            walls[i, end] = float(own)
+        return found.tocsr(), walls
 
     def fold(
         self, positions: np.ndarray, n: int, parity: tuple[int, int], values: tuple[float, float] = (0.0, 0.0)
@@ -436,6 +504,23 @@ class Grid:
 
 
 Grid.__init__ = strict(Grid.__init__)  # type: ignore[method-assign]
+
+
+@cache
+def _extrapolated(
+    mixed: tuple[float, float] | None, h: Fraction, first: Fraction, count: int, at: Fraction
+) -> tuple[list[Fraction], Fraction]:
+    """The value at a distance `at` from the wall, in spacings, of the polynomial through `count` values from `first`
+    inwards and a·p + b·∂p/∂n = v on the wall."""
+    degree = count - (mixed is None)
+    rows = [[(first + k) ** j for j in range(degree + 1)] for k in range(count)]
+    if mixed is not None:
+        a, b = map(exact, mixed)
+        rows.append([a if j == 0 else -b / h if j == 1 else Fraction(0) for j in range(degree + 1)])
+    M = sp.Matrix([[sp.Rational(e.numerator, e.denominator) for e in map(Fraction, row)] for row in rows])
+    powers = sp.Matrix([sp.Rational(at.numerator, at.denominator) ** j for j in range(degree + 1)])
+    weights = [Fraction(int(w.p), int(w.q)) for w in M.T.LUsolve(powers)]
+    return weights[:count], weights[count] if mixed is not None else Fraction(0)
 
 
 def _at(value: Number, time: sp.Expr) -> Number:

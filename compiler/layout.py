@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from .errors import BoundaryError
-from .grid import OPEN, Axis
+from .grid import ONE_SIDED, OPEN, Axis
 from .ops import (
     AdjointFilterBank,
     AdjointStencil,
@@ -89,11 +89,8 @@ def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) 
                 required = op.parity if isinstance(op, Stencil) else op.K.parity(op.parity)
                 for a, axis in enumerate(op.K.axes):
                     closed = axis.closed(place.location[a])
-                    if (
-                        not axis.periodic
-                        and place.parity[a] != required[a]
-                        and _touches(axis, wanted[a], closed, required[a])
-                    ):
+                    apart = place.parity[a] != required[a] or -ONE_SIDED in required[a]
+                    if not axis.periodic and apart and _touches(axis, wanted[a], closed, required[a]):
                         width = (max(0, closed[0] - wanted[a][0]) // 2, max(0, wanted[a][1] - closed[1]) // 2)
                         found.append(Extension(argument, op.K.axes, a, required[a], width))
                         wanted[a] = closed
@@ -121,8 +118,8 @@ def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) 
 def _touches(axis: Axis, wanted: tuple[int, int], closed: tuple[int, int], parity: tuple[int, int]) -> bool:
     """Is a value read beyond the domain, or on a plane where an odd one vanishes?"""
     assert axis.sides is not None
-    low = wanted[0] < closed[0] or (parity[0] < 0 and wanted[0] == -axis.sides[0].depth)
-    high = wanted[1] > closed[1] or (parity[1] < 0 and wanted[1] == axis.sides[1].depth)
+    low = wanted[0] < closed[0] or (-ONE_SIDED < parity[0] < 0 and wanted[0] == -axis.sides[0].depth)
+    high = wanted[1] > closed[1] or (-ONE_SIDED < parity[1] < 0 and wanted[1] == axis.sides[1].depth)
     return low or high
 
 
@@ -192,6 +189,37 @@ def continuation(
     return [*ends[0][0], ("", core), *reversed(ends[1][0])]
 
 
+def _extrapolated(
+    v: str,
+    axes: tuple[Axis, ...],
+    a: int,
+    location: int,
+    parity: int,
+    width: int,
+    role: str,
+    value: float | str,
+    low: bool,
+) -> list[tuple[str, str]]:
+    """Ghost pieces from the outermost inwards beyond a one-sided closure."""
+    axis, d, condition = axes[a], len(axes), parity > 0
+    assert axis.sides is not None and condition == (role == "state")
+    side, end, name = axis.sides[0 if low else 1], 0 if low else 1, "low" if low else "high"
+    stored = condition and side.depth == abs(axis.closed(location)[end])  # the value on the wall is not in the array
+    pieces = []
+    for g in range(width - stored, 0, -1):
+        weights, own = axis.beyond(end, location, g, condition)
+        terms = [(w, v + edge(d, a, f"{k}:{k + 1}" if low else f"-{k + 1}:{-k or ''}")) for k, w in enumerate(weights)]
+        code = " + ".join(f"{float(w)!r} * {term}" for w, term in terms).replace("+ -", "- ")
+        if own and value:
+            code += f" + {float(own)!r} * {value}" if isinstance(value, str) else f" + {float(own) * value!r}"
+        pieces.append((f"{name}_{g}", code.replace("+ -", "- ")))
+    if stored and width:
+        outermost = v + edge(d, a, ":1" if low else "-1:")
+        fill = f"torch.full_like({outermost}, {value!r})"
+        pieces.append((f"{name}_wall", f"{value} + torch.zeros_like({outermost})" if isinstance(value, str) else fill))
+    return pieces
+
+
 def _ghosts(
     v: str,
     axes: tuple[Axis, ...],
@@ -209,6 +237,8 @@ def _ghosts(
     assert axis.sides is not None
     side = axis.sides[0 if low else 1]
     name = "low" if low else "high"
+    if abs(parity) == ONE_SIDED:
+        return _extrapolated(v, axes, a, location, parity, width, role, value, low), False
     if abs(parity) == OPEN:
         assert parity > 0 and role == "state", "nothing is known beyond an open side"
         if width > 1:

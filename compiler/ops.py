@@ -31,7 +31,7 @@ import sympy as sp
 from . import stencil
 from .bank import Bank
 from .fields import t
-from .grid import OPEN, Axis, Location, Parity, Walls, symmetry
+from .grid import ONE_SIDED, OPEN, Axis, Location, Parity, Walls, symmetry
 from .pointwise import evaluate, parity_of
 from .solve import Solver
 
@@ -323,6 +323,8 @@ class Flux(Op):
         """At one end. Beside an open side an odd function of a derivative is a flux through it, and nothing else has a
         parity."""
         signs = {s: (p > 0) - (p < 0) for s, p in zip(self.slots, sides, strict=True)}
+        if ONE_SIDED in map(abs, sides):
+            return -ONE_SIDED
         found = parity_of(self.expression, signs)
         if OPEN in map(abs, sides):
             return -OPEN if found < 0 and -OPEN in sides else 0

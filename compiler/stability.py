@@ -33,7 +33,7 @@ import sympy as sp
 
 from . import fourier, notation
 from .bank import Bank
-from .bounds import Bound, Bounds, short
+from .bounds import ONE_SIDED, Bound, Bounds, short
 from .discretise import TAU, SemiDiscrete
 from .energy import energy_of, why_no_energy
 from .errors import SchemeError, UnstableSchemeError, suggest
@@ -337,6 +337,8 @@ class _Analysis:
 
     @cache  # noqa: B019 (one analysis per compilation)
     def claim(self, notion: str) -> Claim:
+        if self.system.one_sided:
+            return Claim(why_not=ONE_SIDED)
         if self._turns and (self.system.laws or not self.system.transports):
             return Claim(why_not="fields that take turns are covered for transport alone")
         if self.system.laws:

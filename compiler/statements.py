@@ -19,6 +19,7 @@ import sympy as sp
 
 from . import notation
 from .fields import t
+from .grid import ONE_SIDED
 from .layout import Extent, Layout, continuation, edge, plan, slices, subscript
 from .ops import (
     AdjointFilterBank,
@@ -229,12 +230,13 @@ class Body:
     def _extension(self, e: Any, v: str, extent: Extent, width: int) -> tuple[Statement, tuple[str, Extent]]:
         location = self.graph.nodes[e.value]["place"].location[e.axis]
         pieces = continuation(v, e.axes, e.axis, location, e.parity, e.width, "value")
-        parity = "oddly" if e.parity[0] < 0 else "evenly"
-        target = self._unique(f"{self.names[e.value]}_{'odd' if e.parity[0] < 0 else 'even'}")
+        how, short = ("oddly", "odd") if e.parity[0] < 0 else ("evenly", "even")
+        how, short = ("as polynomials", "wide") if abs(e.parity[0]) == ONE_SIDED else (how, short)
+        target = self._unique(f"{self.names[e.value]}_{short}")
         lines = concatenate(target, pieces, e.axis - len(self.axes), width)
         reach = list(extent)
         reach[e.axis] = (extent[e.axis][0] - 2 * e.width[0], extent[e.axis][1] + 2 * e.width[1])
-        comment = f"{v} continued {parity} beyond the boundary along {self.axes[e.axis].name}"
+        comment = f"{v} continued {how} beyond the boundary along {self.axes[e.axis].name}"
         return Statement(comment, tuple(lines)), (target, tuple(reach))
 
     def _statement(self, name: str, op: Any, arguments: list[tuple[str, Extent]], width: int) -> Statement:

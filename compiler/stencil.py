@@ -260,8 +260,7 @@ class Stencil:
         known beyond the ends of the axes before, and continued along the ones behind it."""
         total = np.zeros((1, 1, *(m.shape[0] for m in matrices)))
         for (a, n), end in itertools.product(enumerate(shape), (0, 1)):
-            unit = (1.0, 0.0) if end == 0 else (0.0, 1.0)
-            offsets = _offsets(self.axes[a], p.taps[a], self._rows(a, n), n, parity[a], unit)
+            offsets = _offsets(self.axes[a], self.source[a], p.taps[a], self._rows(a, n), n, parity[a], end)
             if walls[a][end] == 0 or not offsets.any():
                 continue
             positions, along = list[np.ndarray](), list[scipy.sparse.csr_array]()
@@ -335,14 +334,9 @@ def _difference_matrix(
     axis: Axis, into: Axis, taps: Taps, source: int, target: int, n: int, parity: tuple[int, int]
 ) -> scipy.sparse.csr_array:
     """The matrix of a one-dimensional stencil on values of the given parity."""
-    rows, columns = into.positions(target, n), axis.positions(source, n)
-    matrix = scipy.sparse.csr_array((len(rows), len(columns)))
-    for offset, weight in taps:
-        folded, sign, _ = axis.fold(rows + offset, n, parity)
-        index = ((folded - columns[0]) // 2).clip(0)  # what a wall holds is not stored, and its sign is 0
-        entries = (sign * float(weight), (np.arange(len(rows)), index))
-        matrix = matrix + scipy.sparse.csr_array(entries, shape=matrix.shape)
-    return matrix
+    rows = into.positions(target, n)
+    parts = [axis.continued(rows + offset, source, n, parity)[0] * float(weight) for offset, weight in taps]
+    return sum(parts[1:], parts[0])
 
 
 def _spread(taps: Taps, rows: int, columns: int) -> scipy.sparse.csr_array:
@@ -356,10 +350,10 @@ def _spread(taps: Taps, rows: int, columns: int) -> scipy.sparse.csr_array:
 
 
 def _offsets(
-    axis: Axis, taps: Taps, rows: np.ndarray, n: int, parity: tuple[int, int], values: tuple[float, float]
+    axis: Axis, source: int, taps: Taps, rows: np.ndarray, n: int, parity: tuple[int, int], end: int
 ) -> np.ndarray:
-    """What values on the walls add to a one-dimensional stencil at the positions `rows`."""
-    terms = [float(w) * axis.fold(rows + offset, n, parity, values)[2] for offset, w in taps]
+    """What a wall of value 1 adds to a one-dimensional stencil at the positions `rows`."""
+    terms = [float(w) * axis.continued(rows + offset, source, n, parity)[1][:, end] for offset, w in taps]
     total: np.ndarray = np.sum(terms, axis=0)
     return total
 

@@ -46,7 +46,8 @@ class Search:
         self.level = system.level or 0.0  # states are deviations from it
         self.width = system.width
         # one long axis, the others just wide enough for the stencils
-        self.shape = (32,) + (6,) * (system.problem.dimension - 1)
+        self.least = max((side.closure for axis in system.ends for side in axis.sides or ()), default=0)
+        self.shape = (32,) + (max(6, self.least),) * (system.problem.dimension - 1)
         if system.limits:
             self.shape = tuple(map(min, self.shape, system.limits))
 
@@ -115,7 +116,7 @@ class Search:
 
     def wave(self, tau: float, axis: int, theta: float) -> Witness | None:
         """A harmonic wave along one axis of 64 nodes: it must not grow in one cycle."""
-        shape = [6] * self.system.problem.dimension
+        shape = [max(6, self.least)] * self.system.problem.dimension
         shape[axis] = 64
         u = np.cos(theta * np.indices(shape)[axis])[None, None].repeat(self.width, 1)
         v = self.run(u, tau)
@@ -163,7 +164,7 @@ class Search:
         if self.solves:
             return None
         walls = any(side.parity < 0 for axis in self.system.ends for side in axis.sides or ())
-        shape = (self.shape[0], *(6 if walls else 2 for _ in self.shape[1:]))  # states that vary along one axis
+        shape = (self.shape[0], *(max(6 if walls else 2, self.least) for _ in self.shape[1:]))  # states that vary along one axis
         slopes = [0.0, *(c * at for at in self.bounds.steepest_at() for c in (1.0, 1.3))]
         n, h = shape[0], float(self.system.axes[0].spacing)
         x = np.arange(n) * h

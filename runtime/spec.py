@@ -63,6 +63,7 @@ class GridTable(_Table):
 class SpaceTable(_Table):
     method: Literal["finite-difference", "finite-volume", "filter-bank"] = "finite-difference"
     order: int | None = None
+    closure: str | None = None
     flux: str | None = None
     reconstruction: str | None = None
     channels: int | None = None
