@@ -421,7 +421,9 @@ class Axis:
                 continue
             condition = parity[end] == ONE_SIDED
             weights, own = self.beyond(end, location, int(steps), condition)
-            skip = int(condition and self.sides is not None and self.sides[end].depth == abs(self.closed(location)[end]))
+            skip = int(
+                condition and self.sides is not None and self.sides[end].depth == abs(self.closed(location)[end])
+            )
             for k, w in enumerate(weights, skip):
                 found[i, k if end == 0 else len(inside) - 1 - k] = float(w)
             walls[i, end] = float(own)

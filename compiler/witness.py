@@ -164,7 +164,10 @@ class Search:
         if self.solves:
             return None
         walls = any(side.parity < 0 for axis in self.system.ends for side in axis.sides or ())
-        shape = (self.shape[0], *(max(6 if walls else 2, self.least) for _ in self.shape[1:]))  # states that vary along one axis
+        shape = (
+            self.shape[0],
+            *(max(6 if walls else 2, self.least) for _ in self.shape[1:]),
+        )  # states that vary along one axis
         slopes = [0.0, *(c * at for at in self.bounds.steepest_at() for c in (1.0, 1.3))]
         n, h = shape[0], float(self.system.axes[0].spacing)
         x = np.arange(n) * h
