@@ -35,7 +35,6 @@ from .problem import explicit_symbols
 from .stencil import Polynomial, Stencil, number, rational, squared_norm
 from .tensors import MU1, MU2, Feature, TensorEntry, given_tensors
 
-
 ONE_SIDED = "nothing is proved of one-sided closures, which are not the adjoints of each other"
 
 

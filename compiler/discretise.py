@@ -92,8 +92,7 @@ class FiniteDifference:
         fields = tuple(axes_of(names, sides, grid, shift) for sides, shift in zip(own, problem.shifts, strict=False))
         if self.closure == "one-sided":
             _check_one_sided(problem)
-            axes, *fields = (self._closed(one) for one in (axes, *fields))
-            fields = tuple(fields)
+            axes, fields = self._closed(axes), tuple(map(self._closed, fields))
         every = fields or (axes,) * len(problem.unknowns)
         if problem.staggered:
             _check_staggered(problem)

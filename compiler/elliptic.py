@@ -482,9 +482,7 @@ def _scaled(problem: Problem, grid: Grid, space: Space) -> SemiDiscrete:
             "another solver"
         )
     if getattr(space, "closure", "mirror") != "mirror":
-        raise DiscretisationError(
-            f"closure={space.closure!r} under multigrid is not supported yet; use closure='mirror'"
-        )
+        raise DiscretisationError("one-sided closures under multigrid are not supported yet; use closure='mirror'")
     other = next((b for pair in problem.boundary for b in pair if isinstance(b, Mixed) and b.side("cell").mixed), None)
     if other is not None:
         raise BoundaryError(f"{other!r} under multigrid is not supported yet; use Dirichlet, NoFlux or Periodic")

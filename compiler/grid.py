@@ -20,9 +20,9 @@ Neumann and Robin conditions a·u + b·∂u/∂n = v have r = (b/h − a/2)/(b/h
 and u₋₁ is u on the face, their difference its derivative. The flux through the face is what this derivative makes it,
 and nothing is known further out.
 
-With `FiniteDifference(closure="one-sided")` nothing is mirrored: the unknown continues beyond every wall as the polynomial
-through as many values as the order of accuracy says and the condition on the wall, and fluxes as the one through their
-own values.
+With `FiniteDifference(closure="one-sided")` nothing is mirrored: the unknown continues beyond every wall as the
+polynomial through as many values as the order of accuracy says and the condition on the wall, and fluxes as the one
+through their own values.
 
 Every derivative flips the parity, products multiply it: so each value in the network has ghost values too,
 and the transpose of a difference operator is again a difference operator. A point *on* a mirror plane
@@ -315,8 +315,8 @@ class Axis:
         return any(side.closure for side in self.sides or ())
 
     def beyond(self, end: int, location: int, distance: int, condition: bool) -> tuple[list[Fraction], Fraction]:
-        """What a value so many steps beyond the low or high end of the closed domain is extrapolated from: the weights of
-        the values within, from the wall inwards, and that of v in the condition a·u + b·∂u/∂n = v, if it is used."""
+        """What a value so many steps beyond the low or high end of the closed domain is extrapolated from: the weights
+        of the values within, from the wall inwards, and that of v in the condition a·u + b·∂u/∂n = v, if it is used."""
         assert self.sides is not None
         side, first = self.sides[end], abs(self.closed(location)[end])
         start = Fraction(side.depth - first, 2)  # of the outermost value within, in spacings from the wall

@@ -257,8 +257,8 @@ LIMITS = {
     ("∂x(g(|∂x u|²) ∂x u), any solution, one-sided", "6"): {"no flux": 5},
     ("∂x(g(|∂x u|²) ∂x u), any solution, one-sided", "8"): {"Dirichlet, faces": 6},
 }
-"""What is of lower order than asked for: beside a wall the coefficient on it is taken from the nodes inside, mirrors are
-of order 2 for solutions without symmetry, and some one-sided rows are not asymptotic on these grids."""
+"""What is of lower order than asked for: beside a wall the coefficient on it is taken from the nodes inside, mirrors
+are of order 2 for solutions without symmetry, and some one-sided rows are not asymptotic on these grids."""
 
 NOTES = """
 A dash is a typed refusal. "c ∂x u" is centred transport with some diffusion. Grids have 32 and 64 nodes (64 and 128 for
@@ -268,10 +268,10 @@ Walls mirror, and so keep the order for solutions that are even or odd about the
 solution" is one that is not, for which one-sided closures keep it. Beside walls without flux the nonlinear one comes to
 it late: 2.2, 3.4 and 3.7 are the orders from 32 to 64, 128 and 200 nodes.
 
-What stays below the order that was asked for besides are coefficients that lie on the nodes, given ones or functions of u: on a
-wall they continue with their edge value. Beside Neumann and Robin conditions, whose flux they multiply, this leaves
-order 1. A coefficient that is written as a function of x lies where the flux does, and keeps the order, but for orders
-above 2 beside walls about which it is not even.
+What stays below the order that was asked for besides are coefficients that lie on the nodes, given ones or functions
+of u: on a wall they continue with their edge value. Beside Neumann and Robin conditions, whose flux they multiply, this
+leaves order 1. A coefficient that is written as a function of x lies where the flux does, and keeps the order, but for
+mirrors of orders above 2 about which it is not even.
 """
 
 

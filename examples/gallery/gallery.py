@@ -70,6 +70,14 @@ def solitons() -> Start:
     return found[None], {}
 
 
+def sound() -> Start:
+    """A pulse in air, before a heavy wall with two slits."""
+    X, Y = plane()
+    slit = np.minimum(abs(Y - 0.35), abs(Y - 0.65)) < 0.04
+    air = np.where((abs(X - 0.5) < 0.03) & ~slit, 0.001, 1.0)
+    return np.stack([bump(0.15, 0.5, 0.04), *np.zeros((2, SIZE, SIZE))]), {"b": air}
+
+
 def gray_scott() -> Start:
     seed = np.zeros((SIZE, SIZE))
     seed[40:56, 40:56] = 1
@@ -107,9 +115,11 @@ STARTS: dict[str, Callable[[], Start]] = {
     "fitzhugh_nagumo": fitzhugh_nagumo,
     "wave": lambda: (bump(0.3, 0.6, 0.05)[None], {}),
     "burgers": lambda: ((bump(0.3, 0.3, 0.15) - 0.8 * bump(0.7, 0.6, 0.15))[None], {}),
+    "sound": sound,
     "basin": lambda: (np.stack([1 + bump(0.3, 0.35, 0.08), *np.zeros((2, SIZE, SIZE))]), {}),
     "wind": lambda: ((bump(0.75, 0.5, 0.1) + (np.hypot(*(p - 0.5 for p in plane())) < 0.12))[None], {}),
     "solitons": solitons,
+    "layer": lambda: (np.exp(-(((np.arange(100) - 30) / 8) ** 2))[None], {}),
     "poisson": poisson,
     "inpainting": inpainting,
 }
