@@ -46,7 +46,7 @@ from .errors import (
 )
 from .fields import Data, Unknown, shift_of, t
 from .graph import Builder, Value
-from .grid import Axis, Grid, Location, Parity, Side, Walls, at_time, axes_of, symmetry
+from .grid import ONE_SIDED, Axis, Grid, Location, Parity, Side, Walls, at_time, axes_of, symmetry
 from .notation import show_operator
 from .pointwise import computable, parity_of
 from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, TransportTerm, explicit_symbols
@@ -71,7 +71,8 @@ class FiniteDifference:
 
     Beyond a wall values are mirrored (`closure="mirror"`): exact adjoints and proofs, and the full order for solutions
     that are even or odd about it. With "one-sided" they are extrapolated through the condition: the full order for any
-    solution, for fluxes of first derivatives and transport, beside every condition; nothing is proved then.
+    solution, for transport and fluxes of first derivatives (above order 2 those that read one alone), beside every
+    condition; nothing is proved then.
     """
 
     order: int = 2
@@ -91,7 +92,7 @@ class FiniteDifference:
         own = problem.boundaries or (problem.boundary,) * len(problem.unknowns) * problem.staggered
         fields = tuple(axes_of(names, sides, grid, shift) for sides, shift in zip(own, problem.shifts, strict=False))
         if self.closure == "one-sided":
-            _check_one_sided(problem)
+            _check_one_sided(problem, self.order)
             axes, fields = self._closed(axes), tuple(map(self._closed, fields))
         every = fields or (axes,) * len(problem.unknowns)
         if problem.staggered:
@@ -443,8 +444,9 @@ def _check_staggered(problem: Problem) -> None:
         raise DiscretisationError("smooth(…) beside staggered fields is not supported yet")
 
 
-def _check_one_sided(problem: Problem) -> None:
-    """One-sided closures serve fluxes that read a first derivative alone, and transport."""
+def _check_one_sided(problem: Problem, order: int) -> None:
+    """One-sided closures serve fluxes of first derivatives, at orders above 2 those that read one alone, and
+    transport."""
     if problem.staggered:
         raise DiscretisationError("closure='one-sided' is not for staggered fields; use closure='mirror'")
     names = tuple(map(str, problem.coordinates))
@@ -454,10 +456,10 @@ def _check_one_sided(problem: Problem) -> None:
             raise DiscretisationError(
                 f"closure='one-sided' serves fluxes of first derivatives, not of {shown}; use closure='mirror'"
             )
-        if not term.local:
+        if not term.local and order > 2:
             raise DiscretisationError(
-                f"closure='one-sided' serves fluxes that read {shown} and coordinates alone, not {term.flux}; use "
-                f"closure='mirror'"
+                f"closure='one-sided' of order {order} serves fluxes that read {shown} and coordinates alone, not "
+                f"{term.flux}; use FiniteDifference(2, 'one-sided'), or closure='mirror'"
             )
     if problem.mixed or problem.features:
         raise DiscretisationError(
@@ -1132,7 +1134,7 @@ class SemiDiscrete:
         M = _mean(source, target, axes)
         place = builder.graph.nodes[v]["place"]
         signed = any(p < 0 for ends in place.parity for p in ends) and not any(axis.open for axis in axes)
-        even = place.parity if signed else tuple((1, 1) for _ in axes)
+        even = place.parity if signed else tuple((-ONE_SIDED,) * 2 if axis.one_sided else (1, 1) for axis in axes)
         which = "".join(a.name for a, i, j in zip(axes, source, target, strict=True) if i != j)
         hint = "{0}_" + which if back else "{0}_mean"
         return builder.add(ops.Stencil(M, f"M_{which}ᵀ" if back else f"M_{which}", even), v, hint=hint)

@@ -229,7 +229,10 @@ class Body:
 
     def _extension(self, e: Any, v: str, extent: Extent, width: int) -> tuple[Statement, tuple[str, Extent]]:
         location = self.graph.nodes[e.value]["place"].location[e.axis]
-        pieces = continuation(v, e.axes, e.axis, location, e.parity, e.width, "value")
+        inside = [e.axes[e.axis].closed(location) if a == e.axis else ends for a, ends in enumerate(extent)]
+        cut = slices(extent, tuple(inside), (0,) * len(extent))
+        extent = tuple(inside)
+        pieces = continuation(v + cut, e.axes, e.axis, location, e.parity, e.width, "value")
         how, short = ("oddly", "odd") if e.parity[0] < 0 else ("evenly", "even")
         how, short = ("as polynomials", "wide") if abs(e.parity[0]) == ONE_SIDED else (how, short)
         target = self._unique(f"{self.names[e.value]}_{short}")

@@ -66,6 +66,29 @@ def test_the_module_is_the_reference(case, order):
     assert "proved" not in {result.status for result in net.stability}
 
 
+NODAL = {
+    "isotropic": (loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)) + f, 0.5),
+    "of the field": (loom.div((1 + u**2 + f) * loom.grad(u)), f),
+    "given": (loom.d(f * loom.d(u, x), x) + loom.d(u, y, 2) + loom.d(u, x), f),
+}
+
+
+@pytest.mark.parametrize("walls", ["alike", "mixed"])
+@pytest.mark.parametrize("centering", ["cell", "vertex"])
+@pytest.mark.parametrize("name", NODAL)
+def test_coefficients_on_the_nodes_at_order_2(name, centering, walls):
+    right, value = NODAL[name]
+    boundary = {x: (loom.Neumann(2), N if centering == "vertex" else D(0)), y: (loom.Robin(1, 2, value), N)}
+    boundary = D(1) if walls == "alike" else boundary
+    net = compiled(Eq(loom.dt(u), right), boundary, 2, centering=centering)
+    draw = np.random.default_rng(0).standard_normal
+    state, given = draw((2, 1, 7, 6)), draw((2, 1, 7, 6))
+    with torch.no_grad():
+        new = net.module(torch.float64)(torch.from_numpy(state), f=torch.from_numpy(given))
+    np.testing.assert_allclose(new, net.reference(state, f=given), rtol=0, atol=1e-12)
+    assert "proved" not in {result.status for result in net.stability}
+
+
 @pytest.mark.parametrize(
     "scheme", [loom.BackwardEuler(2, tau=0.1), loom.AOS(2, tau=0.1), loom.CrankNicolson(1, tau=0.1)]
 )
