@@ -603,7 +603,7 @@ class Bounds:
             return Skew(why_not="transport in a system together with diffusion or reactions is not covered")
         factors: dict[int, sp.Expr] = {}
         speeds: dict[tuple[int, int], sp.Matrix] = {}
-        norms: dict[tuple[int, int], sp.Expr] = {}
+        norms: dict[tuple[int, int], sp.Matrix] = {}
         n = system.width
         for moved in system.transports:
             v, term = moved.speed.xreplace(self.fixed), moved.term
@@ -611,7 +611,8 @@ class Bounds:
             if factors.setdefault(term.component, c) != c:
                 return Skew(why_not=f"the terms of one equation have the factors {factors[term.component]} and {c}")
             speeds.setdefault((term.axis, term.order), sp.zeros(n, n))[term.component, term.of] += v
-            norms[term.axis, term.order] = squared_norm(moved.stencil)[0]
+            found = norms.setdefault((term.axis, term.order), sp.zeros(n, n))
+            found[term.component, term.of] = squared_norm(moved.stencil)[0]
         pairs = tuple((i, k) for i in range(n) for k in range(n) if any(A[i, k] != 0 for A in speeds.values()))
         mirrors = (self._no_mirror(i, k, a) for (a, _), A in speeds.items() for i, k in pairs if A[i, k] != 0)
         why_not = next(filter(None, mirrors), "")
@@ -626,7 +627,7 @@ class Bounds:
             if why_not:
                 return Skew(why_not=why_not)
             texts += [text] * bool(text)
-        cells = {(a, m): system.axes[a].spacing ** (-2 * m) for a, m in speeds}
+        cells = {(a, m): sp.ones(n, n) * sp.sympify(system.axes[a].spacing ** (-2 * m)) for a, m in speeds}
         rate, courant = (self._skew_norm(D, speeds, squares, size, pairs) for squares in (norms, cells))
         halves = any(a.shift and a.sides and a.sides[1].parity > 0 for a in system.ends)  # values on a plane count half
         plain = not texts and not halves and all(c == 1 for c in factors.values()) and D[0, 0] * sp.eye(n) == D
@@ -660,19 +661,18 @@ class Bounds:
         self,
         D: sp.Matrix,
         speeds: Mapping[tuple[int, int], sp.Matrix],
-        squares: Mapping[tuple[int, int], Any],
+        squares: Mapping[tuple[int, int], sp.Matrix],
         size: list[sp.Expr],
         pairs: tuple[tuple[int, int], ...],
     ) -> sp.Expr:
-        """A bound on ‖S‖ in the norm of D, from those of every T_a, whose squares are given. Where the fields fall into
-        two groups that drive each other ‖S‖² is the norm of a diagonal block of S²; then for fields that are not mixed
-        2‖S‖² ≤ Σ_ik ‖S_ik‖², with equality for rank 2."""
+        """A bound on ‖S‖ in the norm of D, from those of the T_a of every pair, whose squares are given. Where the
+        fields fall into two groups that drive each other ‖S‖² is the norm of a diagonal block of S²; then for fields
+        that are not mixed 2‖S‖² ≤ Σ_ik ‖S_ik‖², with equality for rank 2."""
         n, two = len(size), nx.is_bipartite(groups := nx.Graph(pairs))
         if D.is_diagonal():
             entry = {
                 (i, k): sum(
-                    sp.sqrt(A[i, k] * A[k, i] * size[i] * size[k] * sp.sympify(squares[key]))
-                    for key, A in speeds.items()
+                    sp.sqrt(A[i, k] * A[k, i] * size[i] * size[k] * squares[key][i, k]) for key, A in speeds.items()
                 )
                 for i, k in pairs
             }
@@ -684,8 +684,11 @@ class Bounds:
                 return sp.sqrt(total / 2)
         L = np.linalg.cholesky(np.array(D.tolist(), dtype=float))
         B = [L.T @ np.array(A.tolist(), dtype=float) @ np.linalg.inv(L.T) for A in speeds.values()]
-        N, c = [float(sp.sqrt(sp.sympify(squares[key]))) for key in speeds], np.sqrt(np.array(size, dtype=float))
-        whole = sum(abs(b) * w for b, w in zip(B, N, strict=True)) * np.outer(c, c)
+        each = [np.sqrt(np.array(squares[key].tolist(), dtype=float)) for key in speeds]
+        N, c = [float(w.max()) for w in each], np.sqrt(np.array(size, dtype=float))
+        if not D.is_diagonal():  # what D mixes has entries where no field alone had one
+            each = [np.full((n, n), w) for w in N]
+        whole = sum(abs(b) * w for b, w in zip(B, each, strict=True)) * np.outer(c, c)
         found = [float(np.linalg.norm(whole, 2))]
         if two and all(s == 1 for s in size):
             square = sum(abs(a @ b) * v * w for (a, v), (b, w) in itertools.product(zip(B, N, strict=True), repeat=2))

@@ -403,6 +403,8 @@ class _Analysis:
         return Claim(why_not=f"a reaction in {type(self.scheme).__name__} is not covered by this notion")
 
     def _norm(self) -> Claim:
+        if self.system.transports and self.system.walls:
+            return Claim(why_not="walls whose values are not 0 drive the fields")
         if self.system.transports:
             return self._normal()
         one = self.scheme.structure.one_operator or (self.system.linear and isinstance(self._factor, OneStep))

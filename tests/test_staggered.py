@@ -147,6 +147,23 @@ def test_a_weighted_norm_is_preserved_and_the_bound_holds(boundary, order):
     assert 0.85 * bound < abs(np.linalg.eigvals(A)).max() <= bound * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("turned", [False, True])
+def test_short_and_wide_differences_in_one_equation(order, turned):
+    """Sound in a wind: the short difference between the fields has twice the norm of the wide one of each."""
+    waves = [Eq(dt(q), -d(s, z) - 3 * d(q, z)), Eq(dt(s), -d(q, z) - 3 * d(s, z))]
+    net = compiled(waves[::-1] if turned else waves, scheme=loom.RungeKutta(4, 1), order=order)
+    radius = abs(np.linalg.eigvals(matrix(net, (24,)))).max()
+    bound = 2 * np.sqrt(2) / net.stability["norm decrease"].bound
+    assert 0.6 * bound < radius <= bound
+
+
+def test_walls_that_move_make_norms_grow():
+    net = compiled(YEE, {q: N, s: {z: (D(1), D(0))}}, loom.RungeKutta(4, 10))
+    assert net.stability["norm decrease"].status != "proved" and net.stability["nonexpansive"].status == "proved"
+    assert abs(net.reference(np.zeros((1, 2, 6)))).max() > 1
+
+
 def test_coefficients_within_their_bounds():
     net = compiled(SOUND, RIGID, loom.SymplecticEuler(1))
     result = net.stability["power bounded"]
