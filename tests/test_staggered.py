@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sympy as sp
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from sympy import Eq, Rational, cos, sin, sqrt
 
 import pdeloom as loom
+from pdeloom.compiler.fields import shift_of
 
 x, y = loom.coordinates("x y")
 p, v, w = loom.field("p", x, y), loom.field("v", x, y, staggered=x), loom.field("w", x, y, staggered=y)
@@ -266,9 +270,9 @@ def test_values_on_the_far_wall_are_the_walls():
     state = np.random.default_rng(0).standard_normal((1, 2, 8))
     other = state.copy()
     other[:, 1, -1] = 5
-    for given in (state, other):
+    for begun in (state, other):
         with torch.no_grad():
-            new = net.module(torch.float64)(torch.from_numpy(given)).numpy()
+            new = net.module(torch.float64)(torch.from_numpy(begun)).numpy()
         np.testing.assert_allclose(new, net.reference(state), atol=1e-13)
         assert (new[:, 1, -1] == -0.7).all()
 
@@ -360,3 +364,45 @@ def test_coefficients_as_functions_of_the_coordinates_lie_on_the_faces():
     found = around.reference.rate(state)[0, 1]
     turned = -(2 + np.sin(h * (np.arange(n) + 0.5))) * (np.roll(state[0, 0], -1) - state[0, 0]) / h
     np.testing.assert_allclose(found, turned, atol=1e-13)
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.data())
+def test_what_is_proved_of_random_systems_is_true(draw):
+    """Speeds, places and walls at random, symmetric ones often: the spectrum, and the norm of a step."""
+    n = draw.draw(st.integers(2, 3), "fields")
+    fields = [
+        loom.field(f"a{i}", z, staggered=z if draw.draw(st.booleans(), f"staggered {i}") else ()) for i in range(n)
+    ]
+    speeds = np.array(draw.draw(st.lists(st.integers(-2, 2), min_size=n * n, max_size=n * n), "speeds")).reshape(n, n)
+    scales = draw.draw(st.lists(st.integers(1, 3), min_size=n, max_size=n), "scales")
+    if draw.draw(st.booleans(), "symmetric"):
+        speeds = np.diag(scales) @ np.tril(speeds) @ np.eye(n, dtype=int) + np.diag(scales) @ np.tril(speeds, -1).T
+    walls = draw.draw(st.sampled_from(["periodic", "rigid", "free"]), "walls")
+    boundary = P
+    if walls != "periodic":
+        far = {"rigid": (N, D(0)), "free": (D(0), N)}[walls]
+        boundary = {u: {z: (D(0), far[1])} if shift_of(u)[0] else {z: (N, far[0])} for u in fields}
+    order = draw.draw(st.sampled_from([2, 4]), "order")
+    scheme = draw.draw(
+        st.sampled_from([loom.RungeKutta(4, 1), loom.SymplecticEuler(1), loom.RungeKutta(3, 1)]), "scheme"
+    )
+    equations = [
+        Eq(dt(u), sum((int(v) * d(other, z) for v, other in zip(row, fields, strict=True)), start=sp.S.Zero))
+        for u, row in zip(fields, speeds, strict=True)
+    ]
+    try:
+        net = compiled(equations, boundary, scheme, order, unstable="refuse")
+    except loom.PdeloomError:
+        return
+    A, result = matrix(net, (8,)), net.stability["power bounded"]
+    if result.status == "proved":
+        values = np.linalg.eigvals(A)
+        end = {"RungeKutta": 2.8285 if scheme.accuracy == 4 else 1.7321, "SymplecticEuler": 2}[type(scheme).__name__]
+        assert abs(values.real).max() < 1e-6
+        assert abs(values).max() <= end / result.bound * (1 + 1e-9)
+        units = np.eye(8 * n)
+        step = np.stack([net.reference(e.reshape(1, n, 8)).ravel() for e in units], 1)
+        assert abs(np.linalg.matrix_power(step, 4000)).max() < 1e3
+        if net.stability["norm decrease"].status == "proved":
+            assert np.linalg.norm(step, 2) <= 1 + 1e-12
