@@ -130,10 +130,15 @@ class FiniteDifference:
                 f"FiniteDifference(order=2)"
             )
         axes = fields[term.component] + fields[term.of]
-        if any(axis.open for axis in axes):
+        if any(axis.open and not axis.one_sided for axis in axes):
             raise BoundaryError(
-                "diffusion tensors, mixed derivatives and cross-diffusion beside Neumann and Robin conditions are not "
-                "supported yet; use NoFlux(), Dirichlet(…) or Periodic()"
+                "diffusion tensors, mixed derivatives and cross-diffusion beside Neumann and Robin conditions need "
+                "FiniteDifference(2, 'one-sided'); or use NoFlux(), Dirichlet(…) or Periodic()"
+            )
+        if any(side.closure and side.mixed == (0, 1) and side.value == 0 for axis in axes for side in axis.sides or ()):
+            raise BoundaryError(
+                "one-sided closures make of NoFlux() the condition ∂u/∂n = 0, and a diffusion tensor, a mixed "
+                "derivative or cross-diffusion lets something flow then; use closure='mirror'"
             )
         if len(held := frozenset().union(*(axis.held for axis in axes))) > 1:
             raise BoundaryError(
@@ -461,11 +466,8 @@ def _check_one_sided(problem: Problem, order: int) -> None:
                 f"closure='one-sided' of order {order} serves fluxes that read {shown} and coordinates alone, not "
                 f"{term.flux}; use FiniteDifference(2, 'one-sided'), or closure='mirror'"
             )
-    if problem.mixed or problem.features:
-        raise DiscretisationError(
-            "closure='one-sided' is not for diffusion tensors, mixed derivatives, cross-diffusion and smooth(…); use "
-            "closure='mirror'"
-        )
+    if problem.features:
+        raise DiscretisationError("closure='one-sided' is not for smooth(…); use closure='mirror'")
 
 
 def _shown(value: Any) -> str:
@@ -532,19 +534,20 @@ def _check_varying(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], probl
 def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: int) -> None:
     """What Neumann and Robin conditions can be given to: fluxes of first derivatives, at order 2."""
     for a, axis in enumerate(axes):
-        if not axis.open or axis.one_sided:
+        if not axis.open:
             continue
+        let_in = any(side.mixed and side.mixed[1] for side in axis.sides or ())
         names = tuple(other.name for other in axes)
         for flux in fluxes:
             shown = show_operator(flux.term.operator, names)
             along = [orders for orders, _ in flux.term.operator if orders[a]]
-            if along and (order > 2 or len(flux.term.operator) > 1 or sum(along[0]) > 1):
+            if along and not axis.one_sided and (order > 2 or len(flux.term.operator) > 1 or sum(along[0]) > 1):
                 raise BoundaryError(
                     f"Neumann and Robin conditions along {axis.name} serve first derivatives at order 2, and not "
                     f"{shown} at order {order}; use NoFlux(), Dirichlet(…), Periodic(), or FiniteDifference(order=2)"
                 )
             own = flux.term.slots[flux.term.own][0]
-            if along and flux.term.diffusivity is None and parity_of(flux.term.flux, {own: -1}) != -1:
+            if along and let_in and flux.term.diffusivity is None and parity_of(flux.term.flux, {own: -1}) != -1:
                 raise BoundaryError(
                     f"the flux {flux.term.flux} through a wall with a Neumann or Robin condition along {axis.name} "
                     f"has to be an odd function of {shown}"

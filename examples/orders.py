@@ -113,6 +113,8 @@ CLOSED = {
     "∂x((1 + u²) ∂x u), any solution, one-sided": ("∂x((1 + u²) ∂x u)", "one-sided"),
     "div(g(|∇u|²) ∇u), any solution, one-sided": ("div(g(|∇u|²) ∇u)", "one-sided"),
     "div(a ∇u), a given, any solution, one-sided": ("div(a ∇u), a given", "one-sided"),
+    "div(D ∇u), D constant, any solution, one-sided": ("div(D ∇u), D constant", "one-sided"),
+    "Δu + ∂xy u, any solution, one-sided": ("Δu + ∂xy u", "one-sided"),
 }
 """Terms between walls about which solutions have no symmetry, by closure."""
 

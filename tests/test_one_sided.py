@@ -70,6 +70,7 @@ NODAL = {
     "isotropic": (loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)) + f, 0.5),
     "of the field": (loom.div((1 + u**2 + f) * loom.grad(u)), f),
     "given": (loom.d(f * loom.d(u, x), x) + loom.d(u, y, 2) + loom.d(u, x), f),
+    "a tensor": (loom.div(sp.Matrix([[2 + f, u], [u, 3]]) * loom.grad(u)), 0.5),
 }
 
 
@@ -78,7 +79,8 @@ NODAL = {
 @pytest.mark.parametrize("name", NODAL)
 def test_coefficients_on_the_nodes_at_order_2(name, centering, walls):
     right, value = NODAL[name]
-    boundary = {x: (loom.Neumann(2), N if centering == "vertex" else D(0)), y: (loom.Robin(1, 2, value), N)}
+    far = loom.Neumann(-1) if centering == "vertex" else D(0)
+    boundary = {x: (loom.Neumann(2), far), y: (loom.Robin(1, 2, value), far if name == "a tensor" else N)}
     boundary = D(1) if walls == "alike" else boundary
     net = compiled(Eq(loom.dt(u), right), boundary, 2, centering=centering)
     draw = np.random.default_rng(0).standard_normal
@@ -173,7 +175,9 @@ def test_a_specification_keeps_the_closure(tmp_path):
 BAD = {
     "first derivatives": lambda: compiled(Eq(loom.dt(u), -loom.d(u, x, 4) - loom.d(u, y, 4)), D(0)),
     "coordinates alone": lambda: compiled(Eq(loom.dt(u), loom.div((1 + u**2) * loom.grad(u))), D(0)),
-    "diffusion tensors": lambda: compiled(Eq(loom.dt(u), loom.laplacian(u) + loom.d(loom.d(u, y), x)), D(0)),
+    "have order 2, not 4": lambda: compiled(Eq(loom.dt(u), loom.laplacian(u) + loom.d(loom.d(u, y), x)), D(0)),
+    "lets something flow": lambda: compiled(Eq(loom.dt(u), loom.laplacian(u) + loom.d(loom.d(u, y), x)), N, 2),
+    "has to be an odd function": lambda: compiled(Eq(loom.dt(w), loom.d(sp.exp(loom.d(w, z)), z)), N, 2),
     "did you mean 'one-sided'": lambda: loom.FiniteDifference(4, "onesided"),
     "nothing is proved of one-sided": lambda: compiled(HEAT, D(0), scheme=loom.ForwardEuler(2)),
     "use solver='bicgstab'": lambda: compiled(HEAT, D(1), scheme=loom.BackwardEuler(2, tau=0.1, solver="cg")),
