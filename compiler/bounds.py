@@ -607,6 +607,8 @@ class Bounds:
         n = system.width
         for moved in system.transports:
             v, term = moved.speed.xreplace(self.fixed), moved.term
+            if v == 0:
+                continue
             v, c = v.as_independent(*system.problem.places, Data, as_Add=False)
             if factors.setdefault(term.component, c) != c:
                 return Skew(why_not=f"the terms of one equation have the factors {factors[term.component]} and {c}")
@@ -629,8 +631,7 @@ class Bounds:
             texts += [text] * bool(text)
         cells = {(a, m): sp.ones(n, n) * sp.sympify(system.axes[a].spacing ** (-2 * m)) for a, m in speeds}
         rate, courant = (self._skew_norm(D, speeds, squares, size, pairs) for squares in (norms, cells))
-        halves = any(a.shift and a.sides and a.sides[1].parity > 0 for a in system.ends)  # values on a plane count half
-        plain = not texts and not halves and all(c == 1 for c in factors.values()) and D[0, 0] * sp.eye(n) == D
+        plain = not texts and not system.halves and all(c == 1 for c in factors.values()) and D[0, 0] * sp.eye(n) == D
         return Skew(rate, courant, plain, tuple(dict.fromkeys(texts)), "", pairs)
 
     def _symmetriser(self, speeds: list[sp.Matrix], factors: list[sp.Expr]) -> sp.Matrix | None:

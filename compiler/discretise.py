@@ -424,8 +424,13 @@ def _linear_waves(problem: Problem) -> Problem:
         for part in sp.Add.make_args(sp.expand(law.flux)):
             c, u = part.as_independent(Unknown, Data, *problem.places, as_Add=False)
             if u not in problem.unknowns:
+                cure = "use FiniteVolume('rusanov')"
+                if problem.staggered:
+                    cure = (
+                        f"beside staggered fields write factors of data outside, as in b*d(u, {problem.coordinates[0]})"
+                    )
                 raise DiscretisationError(
-                    f"the conservation law with the flux {law.flux} needs a numerical flux; use FiniteVolume('rusanov')"
+                    f"the conservation law with the flux {law.flux} needs a numerical flux; {cure}"
                 )
             found.append(TransportTerm(law.axis, c, 1, law.component, problem.unknowns.index(u)))
     return replace(problem, transport=tuple(found), laws=())
@@ -840,6 +845,11 @@ class SemiDiscrete:
     def fed(self) -> bool:
         """Does a Neumann condition let something in?"""
         return any(axis.fed for axis in self.ends)
+
+    @property
+    def halves(self) -> bool:
+        """Does a value lie on a wall that leaves it free, and so count half in inner products?"""
+        return any(axis.shift and axis.sides and axis.sides[1].parity > 0 for axis in self.ends)
 
     @property
     def one_sided(self) -> bool:

@@ -31,6 +31,8 @@ _q = sp.Symbol("q", nonnegative=True)
 
 def why_no_energy(system: SemiDiscrete) -> str:
     """Why f is no gradient; empty where it is one."""
+    if any(axis.shift and not axis.periodic for axis in system.ends):
+        return "no energy is computed of staggered fields between walls"
     if system.open:
         return "no energy is known beside Neumann and Robin conditions"
     if system.problem.timed:

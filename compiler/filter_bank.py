@@ -93,7 +93,8 @@ class FilterBank:
                     f"NoFlux() or Periodic(), or FiniteDifference"
                 )
         if problem.transport or problem.laws:
-            raise UnsupportedTermError("FilterBank: a first derivative outside a flux is no filter; use FiniteVolume")
+            cure = "FiniteDifference" if problem.staggered else "FiniteVolume"
+            raise UnsupportedTermError(f"FilterBank: a first derivative outside a flux is no filter; use {cure}")
         if any(explicit_symbols(term.flux) & problem.places for term in problem.fluxes):
             raise UnsupportedTermError(
                 "FilterBank: a flux that reads coordinates or time has no filters; use FiniteDifference"

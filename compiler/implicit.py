@@ -99,7 +99,7 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
     R = _Residual(
         linear=all(_linear(graph, node["args"]) for node in solves.values()),
         axes={name: _axis(graph, node["args"]) for name, node in solves.items()},
-        asymmetry="" if seen.frozen and not system.one_sided else operator.asymmetry,
+        asymmetry="" if seen.frozen and not (system.one_sided or system.transports) else operator.asymmetry,
         tau=_implicit_step(scheme, seen.implicit, report),
         spectrum=operator.frozen if seen.frozen else operator.jacobian,
         coupled=system.problem.coupled and not seen.frozen,

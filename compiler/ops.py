@@ -72,6 +72,8 @@ Fields = tuple[tuple[Axis, ...], ...]
 def _state(parity: Parity, walls: Walls, fields: Fields) -> Place:
     """Where a state lies whose fields continue alike, or each in its own way."""
     nodes = (0,) * len(parity)
+    if len(fields) == 1:
+        return Place(nodes, *symmetry(fields[0]))
     if fields:
         return Place(nodes, ((0, 0),) * len(parity), (), tuple(map(symmetry, fields)))
     return Place(nodes, parity, walls)

@@ -274,10 +274,10 @@ class _Analysis:
         if self.system.transports:
             return "CFL" if self.claim("maximum principle").x is not None else "von Neumann"
         first = self.scheme.governing
-        fed = bool(self.system.walls) or self.bounds.reaction.source
+        fed = bool(self.system.walls) or self.bounds.reaction.source or self.system.halves
         others = ["maximum principle"] + [POWER] * fed + ["von Neumann"] * self._perturbed
         bounded = [n for n in (first, *others) if self.claim(n).limit(self.order) is not None]
-        settled = self.bounds.at_rest and self.system.level is not None
+        settled = self.bounds.at_rest and self.system.level is not None and not self.system.halves
         return first if settled or not bounded else bounded[0]
 
     # --- what the scheme does -------------------------------------------------------------------------------
@@ -339,6 +339,8 @@ class _Analysis:
     def claim(self, notion: str) -> Claim:
         if self.system.one_sided:
             return Claim(why_not=ONE_SIDED)
+        if self.system.halves and notion in ("norm decrease", "nonexpansive") and not self.system.transports:
+            return Claim(why_not="values on a wall that leaves them free count half in the norm that decreases")
         if self._turns and (self.system.laws or not self.system.transports):
             return Claim(why_not="fields that take turns are covered for transport alone")
         if self.system.laws:

@@ -406,3 +406,44 @@ def test_what_is_proved_of_random_systems_is_true(draw):
         assert abs(np.linalg.matrix_power(step, 4000)).max() < 1e3
         if net.stability["norm decrease"].status == "proved":
             assert np.linalg.norm(step, 2) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("walls", [D(0), D(0.7), (D(0.2), D(-0.7)), (D(1), N)], ids=["0", "0.7", "two values", "free"])
+@pytest.mark.parametrize("several", [False, True])
+def test_diffusion_of_a_staggered_field_between_walls(several, walls, order):
+    """Alone, and beside a field on the nodes; on a free wall a value counts half, and plain norms may grow."""
+    equations = [Eq(dt(s), d(s, z, 2)), Eq(dt(q), d(q, z, 2))][: 1 + several]
+    net = compiled(
+        equations, {s: {z: walls}, q: N} if several else {z: walls}, loom.ForwardEuler(1), order, unstable="refuse"
+    )
+    state = agree(net, (8,))
+    low = walls[0].value if isinstance(walls, tuple) else walls.value
+    if order == 2:
+        h, tau = 0.4, net.stability.tau
+        u = np.random.default_rng(0).standard_normal((2, 1 + several, 8))[:, 0]
+        ring = np.concatenate([np.full((2, 1), low), u], 1)
+        inner = u[:, :-2] + tau / h**2 * np.diff(ring[:, :-1], 2, axis=1)
+        np.testing.assert_allclose(state[:, 0, :-2], inner, atol=1e-12)
+    proved = [notion for notion in ("norm decrease", "nonexpansive") if net.stability[notion].status == "proved"]
+    if walls == (D(1), N):
+        assert not proved
+    elif walls == D(0):
+        assert proved == ["norm decrease", "nonexpansive"]
+        step = np.stack([net.reference(e.reshape(1, 1 + several, 8)).ravel() for e in np.eye(8 * (1 + several))], 1)
+        assert np.linalg.norm(step, 2) <= 1 + 1e-12
+
+
+def test_differences_within_and_between_fields_along_one_axis():
+    a, r = loom.field("a", z, staggered=z), loom.field("r", z)
+    three = [Eq(dt(q), -d(a, z) - d(r, z)), Eq(dt(a), -d(q, z)), Eq(dt(r), -d(q, z))]
+    net = compiled(three, scheme=loom.RungeKutta(4, 1), h=1.0)
+    radius = abs(np.linalg.eigvals(matrix(net, (8,)))).max()
+    assert radius <= 2 * np.sqrt(2) / net.stability["power bounded"].bound * (1 + 1e-12)
+    none = loom.parameter("none", 0.0)
+    still = compiled([Eq(dt(q), -none * d(a, z)), Eq(dt(a), -none * d(q, z))], scheme=loom.RungeKutta(4, 1, tau=0.1))
+    assert "Grid" not in still.stability["power bounded"].witness.text
+    with pytest.raises(loom.SchemeError, match="skew"):
+        compiled(YEE, scheme=loom.SemiImplicit(1, tau=0.1, solver="cg"))
+    with pytest.raises(loom.DiscretisationError, match="outside"):
+        compiled([Eq(dt(q), -d(loom.data("k", z) * s, z)), YEE[1]])
