@@ -125,6 +125,33 @@ def test_gray_scott_against_py_pde():
     np.testing.assert_allclose(net.reference(u0[None])[0], wanted, atol=1e-12)
 
 
+PEERS = {
+    "no flux": (loom.NoFlux(), {"derivative": 0}),
+    "Dirichlet": (loom.Dirichlet(0.3), {"value": 0.3}),
+    "Neumann": (loom.Neumann(-0.2), {"derivative": -0.2}),
+    "Robin": (loom.Robin(2, 1, 0.5), {"type": "mixed", "value": 2, "const": 0.5}),
+}
+
+
+@pytest.mark.parametrize("wall", PEERS)
+@pytest.mark.parametrize("reaction", ["", " + u - u**3"], ids=["heat", "Allen-Cahn"])
+def test_heat_and_allen_cahn_against_py_pde(reaction, wall):
+    """Cells, walls on their faces and explicit Euler are the same, and so are the numbers."""
+    peer = pytest.importorskip("pde")
+    boundary, bc = PEERS[wall]
+    u0 = np.random.default_rng(5).uniform(-1, 1, (9, 7))
+    grid = peer.CartesianGrid([[0, 4.5], [0, 3.5]], [9, 7])
+    equation = peer.PDE({"u": f"laplace(u){reaction}"}, bc=bc)
+    wanted = equation.solve(peer.ScalarField(grid, u0), t_range=1, dt=0.025, tracker=None, backend="numpy",
+                            solver="explicit").data  # fmt: skip
+    net = loom.compile(
+        loom.PDE(Eq(loom.dt(U), loom.laplacian(U) + (U - U**3) * int(bool(reaction))), boundary=boundary),
+        scheme=loom.ForwardEuler(40, tau=0.025),
+        grid=loom.Grid(0.5, centering="cell"),
+    )
+    np.testing.assert_allclose(net.reference(u0[None, None])[0, 0], wanted, rtol=0, atol=1e-12)
+
+
 def kuramoto_sivashinsky(steps):
     """u_t = −Δu − Δ²u − |∇u|²/2, whose last term reads centred differences at the nodes."""
     right = -loom.laplacian(U) - loom.laplacian(loom.laplacian(U)) - loom.norm2(loom.smooth(loom.grad(U), 0)) / 2
