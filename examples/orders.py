@@ -273,7 +273,8 @@ finite volumes, 24 and 48 for order 8; 16 × 24 and 32 × 48 in two dimensions).
 
 Walls mirror, and so keep the order for solutions that are even or odd about them, as those of the first rows are; "any
 solution" is one that is not, for which one-sided closures keep it. Beside walls without flux the nonlinear one comes to
-it late: 2.2, 3.4 and 3.7 are the orders from 32 to 64, 128 and 200 nodes.
+it late: 2.2, 3.4 and 3.7 are the orders from 32 to 64, 128 and 200 nodes. Waves between staggered fields have the
+orders 2 to 8 between rigid walls (tests/test_staggered.py).
 
 What stays below the order that was asked for besides are coefficients that lie on the nodes, given ones or functions
 of u: on a wall they continue with their edge value. Beside Neumann and Robin conditions, whose flux they multiply, this
