@@ -114,7 +114,7 @@ class FiniteDifference:
         mixed = tuple(self._mixed(term, every) for term in problem.mixed)
         if problem.features and any(axis.open for one in every for axis in one):
             raise BoundaryError("smooth(…) beside Neumann and Robin conditions is not supported yet; use NoFlux()")
-        method = f"finite differences of order {self.order}"
+        method = f"finite differences of order {self.order}" + ", one-sided at walls" * (self.closure == "one-sided")
         return SemiDiscrete(
             problem, grid, axes, fluxes, transports, method, mixed=mixed, order=self.order, fields=fields
         )

@@ -614,8 +614,8 @@ class _Collector:
         if u != self.u or a.has(self.u):
             raise UnsupportedTermError(
                 f"{quoted}: transport of varying speed carries the field of its own equation, at a speed that does not "
-                f"read it, and factors of other derivatives read data, coordinates and time; in conservative form, "
-                f"d(F({self.u.func}), {self.x[m.index(1)]}), a flux may read all fields"
+                f"read it; in conservative form, d(F({self.u.func}), {self.x[m.index(1)]}), a flux may read all "
+                f"fields. Factors of the derivatives of other fields read data, coordinates and time"
             )
         if a.atoms(Feature):
             raise UnsupportedTermError(f"{quoted}: smooth(…) in a speed is not supported yet")
