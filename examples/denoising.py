@@ -204,14 +204,14 @@ def page(rows: list[Row]) -> str:
 
 NOTES = """
 Networks with a guarantee have 8 steps (the deep one 16) of 32 even or odd filters of 7 × 7 taps and a flux of four
-terms for every channel, the free ones 5 and 9 steps of 48 filters and six terms, and all a data term. They were trained by
-`loom.fit` with patches of 48² in batches of 4, one seed and one learning rate (0.02; in runs of 200 to 300 steps of the
-norm-stable and the free one 0.01 and 0.03 did alike or worse, and 0.003 worse). Rows that start from the weights of
+terms for every channel, the free ones 5 and 9 steps of 48 filters and six terms, and all a data term. They were trained
+by `loom.fit` with patches of 48² in batches of 4, one seed and one learning rate (0.02; in runs of 200 to 300 steps of
+the norm-stable and the free one 0.01 and 0.03 did alike or worse, and 0.003 worse). Rows that start from the weights of
 another were trained at a rate of 0.01, and few steps: they say what that gives, and not what the arm can reach. The
 free one at σ = 25 had 16,000 steps from the DCT, 8,000 at a rate of 0.01, and with patches of 64² 10,000 at 0.006 and
-8,000 at 0.004; its row counts the last of them. The one of nine steps had a rate of 0.007.
-Multiplications count the two convolutions of every step, and not the fluxes. The table says how far each run came; arms
-that are missing were not run.
+8,000 at 0.004; its row counts the last of them. The one of nine steps had a rate of 0.007. Multiplications count the
+two convolutions of every step, and not the fluxes. The table says how far each run came; arms that are missing were not
+run.
 
 Trained weights of a row on BSD400 come with the package: `loom.pretrained("denoiser-norm-stable-25")`, and
 `pdeloom evaluate denoiser-norm-stable-25 --data FOLDER` tests them on a folder of images.
