@@ -403,9 +403,9 @@ class _Parser:
         if (
             isinstance(value, sp.Expr)
             and value.is_number
-            and (value.is_finite is not True or abs(float(value)) > MAX_NUMBER)
+            and (value.is_finite is not True or value.is_real is False or abs(float(value)) > MAX_NUMBER)
         ):
-            raise self._fail(f"a number larger than {MAX_NUMBER:g} or a division by zero")
+            raise self._fail(f"a number larger than {MAX_NUMBER:g}, one that is not real, or a division by zero")
         return value
 
 

@@ -154,6 +154,8 @@ def _growth(scheme, tau, lam, **fixed):
         def split(self):
             return [self]
 
+        fields = split
+
     u, start = np.ones(1), (np.zeros(1),) if order == 2 else ()
     layers = 2000 * scheme.cycle
     end = np.abs(scheme.march(F(), u, tau, layers, start, **fixed)[0]).max()
