@@ -81,14 +81,8 @@ class Skew:
     plain: bool = False
     assumptions: tuple[str, ...] = ()
     why_not: str = ""
-    pairs: tuple[tuple[int, int], ...] = ()
-    """The fields that drive each other."""
-
-    @property
-    def taking_turns(self) -> bool:
-        """Do all fields of one group come before those that they drive?"""
-        first = min((max(pair) for pair in self.pairs), default=0)
-        return all(min(pair) < first <= max(pair) for pair in self.pairs)
+    halves: bool = False
+    """Do the fields fall into two that take turns, each driven by the other alone?"""
 
 
 class Bounds:
@@ -632,7 +626,8 @@ class Bounds:
         cells = {(a, m): sp.ones(n, n) * sp.sympify(system.axes[a].spacing ** (-2 * m)) for a, m in speeds}
         rate, courant = (self._skew_norm(D, speeds, squares, size, pairs) for squares in (norms, cells))
         plain = not texts and not system.halves and all(c == 1 for c in factors.values()) and D[0, 0] * sp.eye(n) == D
-        return Skew(rate, courant, plain, tuple(dict.fromkeys(texts)), "", pairs)
+        halves = len(system.turns) == 2 and all((i in system.turns[0]) != (k in system.turns[0]) for i, k in pairs)
+        return Skew(rate, courant, plain, tuple(dict.fromkeys(texts)), halves=halves)
 
     def _symmetriser(self, speeds: list[sp.Matrix], factors: list[sp.Expr]) -> sp.Matrix | None:
         """D > 0 with D A symmetric for all A, which mixes only fields that lie and continue alike; of several the one
@@ -718,15 +713,18 @@ class Bounds:
             return sp.S.One, "", ""
         high = sp.S.One
         for factor in sp.Mul.make_args(c):
-            base, power = factor.as_base_exp() if factor.atoms(Data) else (factor, sp.S.One)
+            base, power = factor.as_base_exp()
             if explicit_symbols(factor) & {t}:
                 return high, "", f"the factor {notation.show(c)} varies in time"
-            found, why_not = _declared(base) if factor.atoms(Data) else (self._over_space(factor), "")
-            if found is not None and factor.atoms(Data) and self.system.order > 2:
-                return high, "", f"means of {base} of order {self.system.order} may leave its declared range"
+            if isinstance(base, Data):
+                found, why_not = _declared(base)
+                if found is not None and self.system.order > 2:
+                    return high, "", f"means of {base} of order {self.system.order} may leave its declared range"
+            else:
+                found, why_not, power = self._over_space(factor), "", sp.S.One
             if found is None or not found.low > 0 or not power.is_number:
-                cure = "; give Grid(shape=…)" * (found is None and not why_not and self.system.grid.shape is None)
-                shown = notation.show(factor)
+                unbounded = found is None and not factor.atoms(Data) and self.system.grid.shape is None
+                cure, shown = "; give Grid(shape=…)" * unbounded, notation.show(factor)
                 return high, "", why_not or f"no positive lower bound is known for the factor {shown}{cure}"
             high *= sp.Max(*(_rational(e) ** power for e in (found.low, found.high)))
         return high, f"0 < {notation.show(c)} ≤ {short(high)}", ""

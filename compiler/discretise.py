@@ -46,7 +46,7 @@ from .errors import (
 )
 from .fields import Data, Unknown, shift_of, t
 from .graph import Builder, Value
-from .grid import ONE_SIDED, Axis, Grid, Location, Parity, Side, Walls, at_time, axes_of, symmetry
+from .grid import ONE_SIDED, Axis, Grid, Location, Parity, Periodic, Side, Walls, at_time, axes_of, symmetry
 from .notation import show_operator
 from .pointwise import computable, parity_of
 from .problem import FIELDS, FluxTerm, Law, MixedTerm, Operator, Problem, TransportTerm, explicit_symbols
@@ -89,8 +89,8 @@ class FiniteDifference:
         problem = _linear_waves(problem)
         names = tuple(map(str, problem.coordinates))
         axes = axes_of(names, problem.boundary, grid)
-        own = problem.boundaries or (problem.boundary,) * len(problem.unknowns) * problem.staggered
-        fields = tuple(axes_of(names, sides, grid, shift) for sides, shift in zip(own, problem.shifts, strict=False))
+        each = zip(problem.sides, problem.shifts, strict=True) if problem.boundaries or problem.staggered else ()
+        fields = tuple(axes_of(names, sides, grid, shift) for sides, shift in each)
         if self.closure == "one-sided":
             _check_one_sided(problem, self.order)
             axes, fields = self._closed(axes), tuple(map(self._closed, fields))
@@ -107,7 +107,7 @@ class FiniteDifference:
         _check_planes(problem, fields)
         for i, one in enumerate(fields or (axes,)):
             reading = [f for f in fluxes if not fields or i in f.term.fields]
-            _check_corners(one, reading)
+            _check_corners(one, reading, any(i in (m.component, m.of) for m in problem.mixed))
             _check_open(one, reading, self.order)
             _check_varying(one, reading, problem)
         transports = tuple(self._transport(term, every) for term in problem.transport)
@@ -140,7 +140,7 @@ class FiniteDifference:
                 "one-sided closures make of NoFlux() the condition ∂u/∂n = 0, and a diffusion tensor, a mixed "
                 "derivative or cross-diffusion lets something flow then; use closure='mirror'"
             )
-        if len(held := frozenset().union(*(axis.held for axis in axes))) > 1:
+        if len(held := frozenset().union(*(axis.held for axis in axes if not axis.one_sided))) > 1:
             raise BoundaryError(
                 f"diffusion tensors, mixed derivatives and cross-diffusion between walls of the values "
                 f"{', '.join(sorted(map(_shown, held)))} are not supported yet; give all one value"
@@ -471,6 +471,15 @@ def _check_one_sided(problem: Problem, order: int) -> None:
                 f"closure='one-sided' of order {order} serves fluxes that read {shown} and coordinates alone, not "
                 f"{term.flux}; use FiniteDifference(2, 'one-sided'), or closure='mirror'"
             )
+    for moved in problem.transport:
+        x, u = problem.coordinates[moved.axis], problem.unknowns[moved.of]
+        spreads = any(f.component == moved.of and f.operator[0][0][moved.axis] for f in problem.fluxes)
+        if not isinstance(problem.sides[moved.of][moved.axis][0], Periodic) and (moved.order > 1 or not spreads):
+            what = "dispersion" if moved.order > 1 else f"transport of {u.func} without its diffusion"
+            raise BoundaryError(
+                f"{what} along {x} does not fit one condition at every wall; set {x}: Periodic()"
+                + ", or use FiniteVolume('rusanov')" * (moved.order == 1)
+            )
     if problem.features:
         raise DiscretisationError("closure='one-sided' is not for smooth(…); use closure='mirror'")
 
@@ -487,10 +496,8 @@ def _check_planes(problem: Problem, fields: Fields) -> None:
             sides = [axes[a].sides for axes in fields if not axes[a].shift]
             planes = {side[end].plane for side in sides if side is not None}
             if len(planes | ({"face"} if staggered and planes else set())) > 1:
-                given = problem.boundaries or (problem.boundary,) * len(problem.unknowns)
-                shown = ", ".join(
-                    f"{u.func}: {sides[a][end].text}" for u, sides in zip(problem.unknowns, given, strict=True)
-                )
+                every = zip(problem.unknowns, problem.sides, strict=True)
+                shown = ", ".join(f"{u.func}: {sides[a][end].text}" for u, sides in every)
                 raise BoundaryError(
                     f"at one end of {x} ({shown}) the conditions lie on different planes: that of Dirichlet goes "
                     f"through nodes, those of the others along faces; use Grid(centering='cell'), where all lie on "
@@ -498,13 +505,13 @@ def _check_planes(problem: Problem, fields: Fields) -> None:
                 )
 
 
-def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux]) -> None:
+def _check_corners(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], mixed: bool) -> None:
     """Where walls of two values meet u has no limit, and a gradient at the corner no meaning."""
     clash = next(
         (p for p in itertools.combinations(axes, 2) if all(a.held for a in p) and len(p[0].held | p[1].held) > 1),
         None,
     )
-    several = any(len({a for m, _ in f.term.operator for a, n in enumerate(m) if n}) > 1 for f in fluxes)
+    several = mixed or any(len({a for m, _ in f.term.operator for a, n in enumerate(m) if n}) > 1 for f in fluxes)
     if clash is not None and (several or not all(flux.local or flux.term.linear for flux in fluxes)):
         names = " and ".join(axis.name for axis in clash)
         raise BoundaryError(

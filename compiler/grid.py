@@ -314,14 +314,17 @@ class Axis:
         """Are values beyond its ends extrapolated?"""
         return any(side.closure for side in self.sides or ())
 
-    def beyond(self, end: int, location: int, distance: int, condition: bool) -> tuple[list[Fraction], Fraction]:
+    def beyond(self, end: int, location: int, steps: int, condition: bool) -> tuple[dict[int, Fraction], Fraction]:
         """What a value so many steps beyond the low or high end of the closed domain is extrapolated from: the weights
-        of the values within, from the wall inwards, and that of v in the condition a·u + b·∂u/∂n = v, if it is used."""
+        of the values within, numbered from the wall inwards, and that of v in the condition a·u + b·∂u/∂n = v, if it is
+        used; it stands for the value on the wall, where one lies."""
         assert self.sides is not None
-        side, first = self.sides[end], abs(self.closed(location)[end])
-        start = Fraction(side.depth - first, 2)  # of the outermost value within, in spacings from the wall
-        count, skip = side.closure, int(condition and start == 0)
-        return _extrapolated(side.mixed if condition else None, self.spacing, start + skip, count, start - distance)
+        side = self.sides[end]
+        start = Fraction(side.depth - abs(self.closed(location)[end]), 2)  # of the outermost value, in spacings
+        first = int(condition and start == 0)
+        mixed = side.mixed if condition else None
+        weights, own = _extrapolated(mixed, self.spacing, start + first, side.closure, start - steps)
+        return dict(enumerate(weights, first)), own
 
     @property
     def open(self) -> bool:
@@ -364,7 +367,7 @@ class Axis:
     @property
     def held(self) -> frozenset[Number]:
         """The values at those ends where the unknown has one."""
-        return frozenset(side.value for side in self.sides or () if side.parity < 0)
+        return frozenset(s.value for s in self.sides or () if s.parity < 0 or (s.mixed and s.mixed[1] == 0))
 
     @property
     def homogeneous(self) -> Axis:
@@ -419,12 +422,8 @@ class Axis:
             if steps <= 0:
                 found[i, (p - inside[0]) // 2] = 1.0
                 continue
-            condition = parity[end] == ONE_SIDED
-            weights, own = self.beyond(end, location, int(steps), condition)
-            skip = int(
-                condition and self.sides is not None and self.sides[end].depth == abs(self.closed(location)[end])
-            )
-            for k, w in enumerate(weights, skip):
+            weights, own = self.beyond(end, location, int(steps), parity[end] == ONE_SIDED)
+            for k, w in weights.items():
                 found[i, k if end == 0 else len(inside) - 1 - k] = float(w)
             walls[i, end] = float(own)
         return found.tocsr(), walls

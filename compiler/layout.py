@@ -98,16 +98,13 @@ def plan(graph: nx.DiGraph, least: Mapping[str, tuple[int, ...]] | None = None) 
             before = needed.get(argument, wanted)
             needed[argument] = [(min(p[0], q[0]), max(p[1], q[1])) for p, q in zip(before, wanted, strict=True)]
     rings = {}
-    for name, node in graph.nodes.items():
-        if isinstance(node["op"], Ghost) or (isinstance(node["op"], Input) and node["op"].role in ("state", "data")):
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, Ghost) or (isinstance(op, Input) and op.role in ("state", "data")):
             own = tuple((max(-low, high, 0) + 1) // 2 for low, high in needed[name])
             rings[name] = tuple(map(max, zip(own, given.get(name, own), strict=True)))
-    stored = {n for n, op in graph.nodes(data="op") if isinstance(op, (Ghost, Input))}
-    for n in stored:  # what a staggered field has on its wall is put there with the ring
-        walled = zip(*getattr(graph.nodes[n]["op"], "fields", ()), strict=True)
-        least_ring = [int(any(axis.shift and not axis.periodic for axis in every)) for every in walled]
-        if n in rings and any(least_ring):
-            rings[n] = tuple(map(max, zip(rings[n], least_ring, strict=True)))
+            if op.fields:  # what a staggered field has on its wall is put there with the ring
+                walled = (any(axis.shift and axis.sides for axis in every) for every in zip(*op.fields, strict=True))
+                rings[name] = tuple(map(max, zip(rings[name], map(int, walled), strict=True)))
     ringed = [n for n in rings if not isinstance(graph.nodes[n]["op"], Input) or graph.nodes[n]["op"].role == "state"]
     rings[""] = tuple(map(max, zip(given.get("", (0,) * len(axes)), *(rings[n] for n in ringed), strict=True)))
     rings |= dict.fromkeys(ringed, rings[""])
@@ -189,37 +186,6 @@ def continuation(
     return [*ends[0][0], ("", core), *reversed(ends[1][0])]
 
 
-def _extrapolated(
-    v: str,
-    axes: tuple[Axis, ...],
-    a: int,
-    location: int,
-    parity: int,
-    width: int,
-    role: str,
-    value: float | str,
-    low: bool,
-) -> list[tuple[str, str]]:
-    """Ghost pieces from the outermost inwards beyond a one-sided closure."""
-    axis, d, condition = axes[a], len(axes), parity > 0
-    assert axis.sides is not None and condition == (role == "state")
-    side, end, name = axis.sides[0 if low else 1], 0 if low else 1, "low" if low else "high"
-    stored = condition and side.depth == abs(axis.closed(location)[end])  # the value on the wall is not in the array
-    pieces = []
-    for g in range(width - stored, 0, -1):
-        weights, own = axis.beyond(end, location, g, condition)
-        terms = [(w, v + edge(d, a, f"{k}:{k + 1}" if low else f"-{k + 1}:{-k or ''}")) for k, w in enumerate(weights)]
-        code = " + ".join(f"{float(w)!r} * {term}" for w, term in terms).replace("+ -", "- ")
-        if own and value:
-            code += f" + {float(own)!r} * {value}" if isinstance(value, str) else f" + {float(own) * value!r}"
-        pieces.append((f"{name}_{g}", code.replace("+ -", "- ")))
-    if stored and width:
-        outermost = v + edge(d, a, ":1" if low else "-1:")
-        fill = f"torch.full_like({outermost}, {value!r})"
-        pieces.append((f"{name}_wall", f"{value} + torch.zeros_like({outermost})" if isinstance(value, str) else fill))
-    return pieces
-
-
 def _ghosts(
     v: str,
     axes: tuple[Axis, ...],
@@ -237,8 +203,6 @@ def _ghosts(
     assert axis.sides is not None
     side = axis.sides[0 if low else 1]
     name = "low" if low else "high"
-    if abs(parity) == ONE_SIDED:
-        return _extrapolated(v, axes, a, location, parity, width, role, value, low), False
     if abs(parity) == OPEN:
         assert parity > 0 and role == "state", "nothing is known beyond an open side"
         if width > 1:
@@ -268,6 +232,21 @@ def _ghosts(
     if isinstance(value, str):
         fill = f"{value} + torch.zeros_like({outermost})"
     fixed = (f"{name}_wall", fill)
+    if abs(parity) == ONE_SIDED:
+        assert (parity > 0) == (role == "state"), "the condition is that of the state alone"
+        pieces, skipped = [], 0
+        for steps in range(width, 0, -1):
+            weights, own = axis.beyond(0 if low else 1, location, steps, parity > 0)
+            skipped = min(weights)  # a value on the wall is not in the array of a state
+            windows = [(i - skipped, w) for i, w in weights.items()]
+            terms = [
+                f"{float(w)!r} * {v}{edge(d, a, f'{k}:{k + 1}' if low else f'-{k + 1}:{-k or str()}')}"
+                for k, w in windows
+            ]
+            if own and value:
+                terms.append(f"{float(own)!r} * {value}" if isinstance(value, str) else repr(float(own) * value))
+            pieces.append((f"{name}_{steps}", " + ".join(terms).replace("+ -", "- ")))
+        return ([*pieces[skipped:], fixed] if skipped else pieces), False
     if side.depth % 2 != location % 2:  # the plane lies between the outermost value and its mirror image
         return mirrored(0, width), False
     if side.plane == "value":  # the outermost value of a staggered field lies on the plane

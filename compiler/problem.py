@@ -218,6 +218,11 @@ class Problem:
         return self._read(*self.reactions) | self._coefficients
 
     @property
+    def sides(self) -> tuple[Sides, ...]:
+        """The boundary conditions of every field."""
+        return self.boundaries or (self.boundary,) * len(self.unknowns)
+
+    @property
     def shifts(self) -> tuple[tuple[int, ...], ...]:
         """Per field and axis by how many half cells its values lie above the nodes."""
         return tuple(map(shift_of, self.unknowns))

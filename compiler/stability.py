@@ -660,10 +660,17 @@ class _Analysis:
             still = ("what walls hold stands still: the difference of two solutions is bounded",) * bool(system.walls)
             assumptions = (*skew.assumptions, *still)
             if self._turns:
-                if not skew.taking_turns:
+                if not skew.halves:
                     return Claim(why_not="the fields are not ordered in two groups that drive each other")
-                proof = "a step has the eigenvalues e^{±iφ}, 2 cos φ = 2 − τ²σ², for every singular value σ of S"
-                return Claim(sp.Integer(2), skew.rate, proof, assumptions, symbol="‖S‖", open=True)
+                try:
+                    interval, trace = self.scheme.turned
+                except SchemeError as error:
+                    return Claim(why_not=str(error))
+                shown = notation.show(trace.xreplace({sp.Symbol("z"): sp.Symbol("y")}))
+                proof = (
+                    f"a step has the eigenvalues e^{{±iφ}}, 2 cos φ = {shown}, y = τσ for every singular value σ of S"
+                )
+                return Claim(interval.end, skew.rate, proof, assumptions, symbol="‖S‖", open=interval.open)
             return self._skew(assumptions, f"{preserved} of the fields is preserved by u_t = −S u")
         if system.banks or not bounds.uniform or self._parts:
             return Claim(why_not="transport together with nonlinear, varying or split terms has no symbol")

@@ -260,12 +260,13 @@ class Stencil:
         known beyond the ends of the axes before, and continued along the ones behind it."""
         total = np.zeros((1, 1, *(m.shape[0] for m in matrices)))
         for (a, n), end in itertools.product(enumerate(shape), (0, 1)):
-            offsets = _offsets(self.axes[a], self.source[a], p.taps[a], self._rows(a, n), n, parity[a], end)
+            into = (self.into or self.axes)[a]
+            offsets = _offsets(self.axes[a], into, p.taps[a], self.source[a], self.target[a], n, parity[a])[:, end]
             if walls[a][end] == 0 or not offsets.any():
                 continue
             positions, along = list[np.ndarray](), list[scipy.sparse.csr_array]()
             for b, m in enumerate(shape):
-                rows = self._rows(b, m)
+                rows = (self.into or self.axes)[b].positions(self.target[b], m)
                 if b < a:
                     reach = [j for j, _ in p.taps[b]]
                     positions.append(np.arange(rows[0] + min(reach), rows[-1] + max(reach) + 1, 2))
@@ -302,10 +303,6 @@ class Stencil:
             flat = matrix @ moved.reshape(moved.shape[0], -1)
             u = np.moveaxis(flat.reshape((matrix.shape[0], *moved.shape[1:])), 0, axis)
         return u
-
-    def _rows(self, a: int, n: int) -> np.ndarray:
-        """The positions of K u along an axis."""
-        return (self.into or self.axes)[a].positions(self.target[a], n)
 
     def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
         into = (self.into or self.axes)[a]
@@ -349,11 +346,13 @@ def _spread(taps: Taps, rows: int, columns: int) -> scipy.sparse.csr_array:
     return matrix
 
 
+@lru_cache(maxsize=4096)
 def _offsets(
-    axis: Axis, source: int, taps: Taps, rows: np.ndarray, n: int, parity: tuple[int, int], end: int
+    axis: Axis, into: Axis, taps: Taps, source: int, target: int, n: int, parity: tuple[int, int]
 ) -> np.ndarray:
-    """What a wall of value 1 adds to a one-dimensional stencil at the positions `rows`."""
-    terms = [float(w) * axis.continued(rows + offset, source, n, parity)[1][:, end] for offset, w in taps]
+    """What walls of value 1, the low and the high one, add to a one-dimensional stencil."""
+    rows = into.positions(target, n)
+    terms = [float(w) * axis.continued(rows + offset, source, n, parity)[1] for offset, w in taps]
     total: np.ndarray = np.sum(terms, axis=0)
     return total
 

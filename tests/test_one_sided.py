@@ -185,6 +185,14 @@ BAD = {
     "its one-sided closures read 4": lambda: compiled(HEAT, D(1)).reference(
         np.zeros((1, 1, 3, 9)), f=np.zeros((1, 1, 3, 9))
     ),
+    "dispersion along z does not fit": lambda: compiled(Eq(loom.dt(w), loom.d(w, z, 2) - loom.d(w, z, 3)), D(0)),
+    "transport of w without its diffusion": lambda: compiled(Eq(loom.dt(w), -loom.d(w, z)), {z: (D(1), D(0))}),
+    "walls of different values meet along x and y": lambda: compiled(
+        Eq(loom.dt(u), loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u))), {x: D(1), y: D(0)}, 2
+    ),
+    "walls of different values meet along": lambda: compiled(
+        Eq(loom.dt(u), loom.laplacian(u) + loom.d(loom.d(u, y), x)), {x: D(1), y: D(0)}, 2
+    ),
     "staggered": lambda: compiled([Eq(loom.dt(w), loom.d(Q, z)), Eq(loom.dt(Q), loom.d(w, z))], P),
 }
 

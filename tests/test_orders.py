@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -55,3 +56,22 @@ def test_finite_volumes_are_measured_again(kind, order):
     space = loom.FiniteVolume("upwind") if kind == "upwind" else loom.FiniteVolume("rusanov", kind)
     again = orders.measure(-loom.d(orders.w, orders.x), orders.WALLS["periodic"], space, order)
     assert again == pytest.approx(FOUND[f"−∂x u by {kind}"][str(order)]["periodic"], abs=0.1)
+
+
+def test_a_nonlinear_flux_comes_to_its_order_late_beside_one_sided_walls_without_flux():
+    term, wall = orders.TERMS["∂x(g(|∂x u|²) ∂x u)"], orders.ANY["no flux"]
+    sizes = (32, 64, 128, 200)
+    errors = [orders.error(term, wall, loom.FiniteDifference(4, "one-sided"), (n,)) for n in sizes]
+    found = [
+        math.log(a / b) / math.log(m / n) for a, b, m, n in zip(errors, errors[1:], sizes[1:], sizes, strict=False)
+    ]
+    assert found == pytest.approx([2.2, 3.4, 3.7], abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "order"), [(name, order) for name in orders.CLOSED for order in FOUND[name]][::3])
+def test_closures_are_measured_again(name, order):
+    """Every third row, beside the walls of two values."""
+    term, closure = orders.CLOSED[name]
+    space = loom.FiniteDifference(int(order), closure)
+    again = orders.measure(orders.TERMS[term], orders.ANY["two values"], space, int(order))
+    assert again == pytest.approx(FOUND[name][order]["two values"], abs=0.1)

@@ -29,6 +29,7 @@ from sympy.polys.rings import PolyElement, PolyRing
 from ..errors import SchemeError
 
 _y = sp.Symbol("y")
+_z = sp.Symbol("z")
 _EPS = sp.Rational(1, 2**60)
 _NOISE = 1e-13
 """Coefficients given as floats (cos² of FED) leave this much of a term that cancels."""
@@ -103,6 +104,46 @@ def amplify(scheme: Any, dimension: int) -> OneStep | Recurrence:
     if abs(total - 1) > 1e-9:
         raise SchemeError(f"{name}.step does not keep a constant state where f = 0: it multiplies it by {total:.6g}")
     return Recurrence(tuple(rows), dimension, scheme.relaxation) if len(rows) > 1 else OneStep(*rows[0], dimension)
+
+
+class _Turning:
+    """f of u' = −zv, v' = zu, or one field of it."""
+
+    def __init__(self, moving: tuple[int, int] = (1, 1)) -> None:
+        self.moving = moving
+
+    def __call__(self, state: sp.Matrix) -> sp.Matrix:
+        u, v = state
+        return sp.Matrix([-_z * v * self.moving[0], _z * u * self.moving[1]])
+
+    def frozen(self, state: sp.Matrix) -> _Turning:
+        return self
+
+    def fields(self) -> list[_Turning]:
+        return [_Turning((1, 0)), _Turning((0, 1))]
+
+
+def turned(scheme: Any) -> tuple[Interval, sp.Expr]:
+    """A scheme whose fields take turns on u' = −σv, v' = σu: the z = τσ up to which the powers of its matrix M(z) are
+    bounded, and the trace of M. With det M = 1 that is where |tr M| first becomes 2.
+
+    Raises `SchemeError` where M is not known to be of this kind.
+    """
+    name = type(scheme).__name__
+    if scheme.memory or scheme.cyclic or scheme.structure.solves:
+        raise SchemeError(f"of fields that take turns only explicit one-step schemes are covered, not {name}")
+    try:
+        columns = [scheme.step(_Turning(), unit, sp.S.One) for unit in (sp.Matrix([1, 0]), sp.Matrix([0, 1]))]
+        a, c, b, d = (sp.Poly(entry, _z, domain="QQ") for column in columns for entry in column)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise SchemeError(f"{name}.step is not made of f.fields(), +, -, scalar * u alone: {error}") from error
+    if a * d - b * c != 1 or [(p.nth(0), p.nth(1)) for p in (a, b, c, d)] != [(1, 0), (0, -1), (0, 1), (1, 0)]:
+        raise SchemeError(
+            f"a step of {name} does not preserve areas, or is not consistent, where two fields take turns"
+        )
+    room = 4 - (a + d) ** 2
+    roots = room.quo(sp.Poly(_z ** min(n for (n,) in room.monoms()), _z)).sqf_part()
+    return Interval(_sign_change(roots * (1 if roots.eval(0) > 0 else -1)).end, open=True), (a + d).as_expr()
 
 
 def _equal(a: Fraction, b: Fraction) -> bool:

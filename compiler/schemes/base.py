@@ -37,7 +37,7 @@ from ..errors import SchemeError
 from ..fields import t
 from ..registry import Registry
 from ..solve import Solver
-from .amplification import Interval, OneStep, Recurrence, amplify
+from .amplification import Interval, OneStep, Recurrence, amplify, turned
 from .formal import Structure, structure
 
 
@@ -242,6 +242,11 @@ class Scheme:
         """The real stability interval, for a scheme with a relaxation coefficient α in units of λ/α."""
         return self.amplified().real_interval()
 
+    @cached_property
+    def turned(self) -> tuple[Interval, sp.Expr]:
+        """How far τσ may go where two fields u' = −σv, v' = σu take turns, and the trace of a step."""
+        return turned(self)
+
     def imaginary_interval(self) -> sp.Expr:
         """The largest x with |R(iy)| ≤ 1 (or the roots in the unit disc) for 0 ≤ y ≤ x."""
         return self.amplified().imaginary_interval().end
@@ -294,7 +299,7 @@ class Scheme:
         if self.structure.turns:
             return (
                 f"In a layer of {self.title} the fields take turns: a residual block changes one of them and reads the "
-                f"others, so that it can be undone.{again}"
+                f"others, so that it can be undone where none reads itself.{again}"
             )
         count = self.structure.evaluations
         stages = "is a residual block" if count == 1 else f"chains {count} residual blocks, its stages"
