@@ -109,7 +109,9 @@ def field(
     for x in shifted:
         if x not in coordinates or shifted.count(x) > 1:
             names = ", ".join(map(str, coordinates))
-            raise DeclarationError(f"field {name!r}: staggered={staggered!r}; give different ones of {names}")
+            raise DeclarationError(
+                f"field {name!r}: staggered={staggered!r}; give one of the coordinates {names}, or a tuple of several"
+            )
     if shifted:
         attributes["staggered"] = tuple(int(x in shifted) for x in coordinates)
     return _function(name, Unknown, **attributes)(*coordinates, t)

@@ -102,6 +102,8 @@ def parse(
         names[key] = value
 
     unknowns = fields if isinstance(fields, Mapping) else dict.fromkeys(_strings(fields, "fields"))
+    if not isinstance(staggered or {}, Mapping):
+        raise DeclarationError(f"staggered={staggered!r}: give a table of fields with coordinates, {{'v': 'x'}}")
     shifted = {key: _strings(given, f"staggered {key!r}") for key, given in (staggered or {}).items()}
     for key in shifted:
         if key not in unknowns:
@@ -194,6 +196,8 @@ def _parameter(name: str, given: Any) -> Parameter:
 
 
 def _strings(given: Iterable[str], what: str) -> list[str]:
+    if not isinstance(given, Iterable):
+        raise DeclarationError(f"{what}: {given!r} is no name, and no list of names")
     listed = [given] if isinstance(given, str) else list(given)
     for one in listed:
         if not isinstance(one, str):

@@ -346,7 +346,7 @@ def test_text_and_saved_networks(tmp_path):
     again = loom.load(tmp_path).module()
     state, given = torch.randn(1, 3, 6, 5), torch.rand(1, 1, 6, 5) + 0.5
     assert torch.equal(again(state, b=given), module(state, b=given))
-    for wrong in ({"r": "z"}, {"s": "x"}):
+    for wrong in ({"r": "z"}, {"s": "x"}, ["s"], "s", {"s": 3}):
         with pytest.raises(loom.DeclarationError, match="staggered"):
             loom.parse("dt(q) = d(q, z, 2)", coordinates=["z"], fields=["q", "s"], staggered=wrong, boundary="no-flux")
 
@@ -372,7 +372,7 @@ def test_trained_speeds():
 
 
 BAD = [
-    (lambda: loom.field("a", x, y, staggered=z), loom.DeclarationError, "give different ones of x, y"),
+    (lambda: loom.field("a", x, y, staggered=z), loom.DeclarationError, "one of the coordinates x, y"),
     (lambda: loom.field("a", x, y, staggered=(x, x)), loom.DeclarationError, "staggered"),
     (lambda: compiled(YEE, {q: N, s: N}), loom.BoundaryError, "low end of z"),
     (lambda: compiled(YEE, {q: N, s: {z: (D(0), loom.Robin(1, 1, 0))}}), loom.BoundaryError, "high end of z"),
