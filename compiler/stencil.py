@@ -19,10 +19,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -237,32 +238,30 @@ class Stencil:
         walls: Walls = (),
     ) -> np.ndarray:
         """K u; `u` holds the closed domain in its last axes, `shape` counts the nodes."""
+        found = self._found.get((shape, parity, bool(walls)))
+        if found is None:
+            found = [self._discrete(p, shape, parity, bool(walls)) for p in self.products]
+            self._found[shape, parity, bool(walls)] = found
         parts = []
-        for p in self.products:
-            matrices = [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)]
-            part = self._along(u, matrices)
-            if walls:
-                part = part + self._lift(p, matrices, shape, parity, walls, values)
-            parts.append(part * number(self.scale(p), values))
-        total: np.ndarray = np.sum(parts, axis=0)
-        return total
+        for scale, (K, lifts) in zip(self._scales, found, strict=True):
+            part = K @ u
+            for a, end, positions, lift in lifts:
+                if walls[a][end] != 0:
+                    part = part + lift @ along_wall(walls[a][end], self.axes, a, end, positions, values)
+            parts.append(part * number(scale, values))
+        return sum(parts[1:], parts[0])
 
-    def _lift(
-        self,
-        p: Product,
-        matrices: list[scipy.sparse.csr_array],
-        shape: tuple[int, ...],
-        parity: Parity,
-        walls: Walls,
-        scalars: Mapping[str, float],
-    ) -> np.ndarray:
-        """What values on the walls add to K u, which is continued along one axis after the other: those of a wall are
-        known beyond the ends of the axes before, and continued along the ones behind it."""
-        total = np.zeros((1, 1, *(m.shape[0] for m in matrices)))
-        for (a, n), end in itertools.product(enumerate(shape), (0, 1)):
+    def _discrete(
+        self, p: Product, shape: tuple[int, ...], parity: Parity, walls: bool
+    ) -> tuple[Kronecker, list[tuple[int, int, list[np.ndarray], Kronecker]]]:
+        """The matrix of a derivative, and with `walls` for every axis and end what the values there add to K u: where
+        they are read, and their matrix. u is continued along one axis after the other: values of a wall are known
+        beyond the ends of the axes before, and continued along the ones behind it."""
+        matrices, lifts = [self._matrix(a, p.taps[a], n, parity[a]) for a, n in enumerate(shape)], []
+        for (a, n), end in itertools.product(enumerate(shape) if walls else (), (0, 1)):
             into = (self.into or self.axes)[a]
             offsets = _offsets(self.axes[a], into, p.taps[a], self.source[a], self.target[a], n, parity[a])[:, end]
-            if walls[a][end] == 0 or not offsets.any():
+            if not offsets.any():
                 continue
             positions, along = list[np.ndarray](), list[scipy.sparse.csr_array]()
             for b, m in enumerate(shape):
@@ -274,46 +273,48 @@ class Stencil:
                 else:
                     positions.append(self.axes[b].positions(self.source[b], m))
                     along.append(matrices[b] if b > a else scipy.sparse.csr_array(offsets[:, None]))
-            wall = along_wall(walls[a][end], self.axes, a, end, positions, scalars)
-            total = total + self._along(wall, along)
-        return total
+            lifts.append((a, end, positions, Kronecker(along)))
+        return Kronecker(matrices), lifts
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...], parity: Parity, values: Mapping[str, float]) -> np.ndarray:
         """K* v = KᵀW v, for K acting on values of the given parity; beside open sides the reflected stencil, which
         reads the flux through the boundary as it is."""
-        closed = [(a, axis, n) for a, (axis, n) in enumerate(zip(self.axes, shape, strict=True)) if not axis.open]
-        for a, axis, n in closed:
-            weight = axis.weights(self.target[a], n)
-            v = v * weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
-        parts = [
-            self._along(v, [self._transposed(a, p.taps[a], n, parity) for a, n in enumerate(shape)])
-            * number(self.scale(p), values)
-            for p in self.products
-        ]
-        result: np.ndarray = np.sum(parts, axis=0)
-        for a, axis, n in closed:  # ⟨·,·⟩ = Σ over the nodes, each once
-            weight = axis.weights(self.source[a], n)
-            result = result / weight.reshape((-1,) + (1,) * (self.dimension - 1 - a))
-        return result
+        found = self._transposes.get((shape, parity))
+        if found is None:
+            found = self._transposes[shape, parity] = [
+                Kronecker([self._transposed(a, p.taps[a], n, parity) for a, n in enumerate(shape)])
+                for p in self.products
+            ]
+        parts = [K @ v * number(scale, values) for scale, K in zip(self._scales, found, strict=True)]
+        return sum(parts[1:], parts[0])
 
-    def _along(self, u: np.ndarray, matrices: Iterable[scipy.sparse.csr_array]) -> np.ndarray:
-        for a, matrix in enumerate(matrices):
-            axis = u.ndim - self.dimension + a
-            moved = np.moveaxis(u, axis, 0)
-            flat = matrix @ moved.reshape(moved.shape[0], -1)
-            u = np.moveaxis(flat.reshape((matrix.shape[0], *moved.shape[1:])), 0, axis)
-        return u
+    @cached_property
+    def _scales(self) -> list[sp.Expr]:
+        return [self.scale(p) for p in self.products]
+
+    @cached_property
+    def _found(self) -> dict[Any, list[tuple[Kronecker, list[tuple[int, int, list[np.ndarray], Kronecker]]]]]:
+        """What `_discrete` says of every derivative, by its arguments."""
+        return {}
+
+    @cached_property
+    def _transposes(self) -> dict[Any, list[Kronecker]]:
+        return {}
 
     def _matrix(self, a: int, taps: Taps, n: int, parity: tuple[int, int]) -> scipy.sparse.csr_array:
         into = (self.into or self.axes)[a]
         return _difference_matrix(self.axes[a], into, taps, self.source[a], self.target[a], n, parity)
 
     def _transposed(self, a: int, taps: Taps, n: int, parity: Parity) -> scipy.sparse.csr_array:
-        if not self.axes[a].open:
-            return self._matrix(a, taps, n, parity[a]).T
+        axis = self.axes[a]
+        if not axis.open:  # ⟨·,·⟩ = Σ over the nodes, each once
+            into, out = (
+                scipy.sparse.diags_array(axis.weights(at[a], n) ** s) for at, s in ((self.target, 1), (self.source, -1))
+            )
+            return out @ self._matrix(a, taps, n, parity[a]).T @ into
         reflected = tuple((-offset, weight) for offset, weight in taps)
         flux = self.parity(parity)[a]
-        return _difference_matrix(self.axes[a], self.axes[a], reflected, self.target[a], self.source[a], n, flux)
+        return _difference_matrix(axis, axis, reflected, self.target[a], self.source[a], n, flux)
 
     # --- the symbol and the norm ------------------------------------------------------------------------
 
@@ -324,6 +325,27 @@ class Stencil:
         for (i, v), (j, w) in itertools.product(kernel, repeat=2):
             total = total + Polynomial.cosines(tuple(abs(x - y) // 2 for x, y in zip(i, j, strict=True))) * (v * w)
         return total
+
+
+class Kronecker:
+    """⨂_a M_a on the last axes of arrays, a factor for every axis along which it is not the identity."""
+
+    def __init__(self, along: Sequence[scipy.sparse.csr_array]) -> None:
+        sizes = [m.shape[1] for m in along]
+        self.factors = []
+        for a, m in enumerate(along):
+            if m.shape[0] != m.shape[1] or (m - scipy.sparse.eye_array(m.shape[0])).count_nonzero():
+                before, after = (scipy.sparse.eye_array(math.prod(part)) for part in (sizes[:a], sizes[a + 1 :]))
+                self.factors.append(scipy.sparse.kron(scipy.sparse.kron(before, m), after, format="csr"))
+            sizes[a] = m.shape[0]
+        self.sizes = sizes
+
+    def __matmul__(self, u: np.ndarray) -> np.ndarray:
+        lead = u.shape[: u.ndim - len(self.sizes)]
+        columns = u.reshape(math.prod(lead), -1).T
+        for factor in self.factors:
+            columns = factor @ columns
+        return columns.T.reshape(*lead, *self.sizes)
 
 
 @lru_cache(maxsize=4096)
