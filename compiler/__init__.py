@@ -108,6 +108,12 @@ def compile_pde(
                 f"FilterBank(own_fluxes=True): no parameter of the flux of {flux.bank.label} is trained, and channels "
                 f"have nothing of their own; name it in trainable, or leave own_fluxes out"
             )
+    mixed = next((bank for bank in system.banks if bank.mixed), None)
+    if mixed is not None and not training.stencils:
+        raise SchemeError(
+            f"FilterBank(joint='learned'): what the channels of {mixed.label} read of each other is trained with the "
+            f"filters; name 'stencil' in trainable, or use joint=True"
+        )
     if training.stencils and system.mixed:
         raise SchemeError(
             "trainable=['stencil']: the stencils of a diffusion tensor, mixed derivatives or cross-diffusion cannot be "

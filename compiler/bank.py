@@ -89,7 +89,9 @@ class Bank:
     symmetric: bool = False
     """Is every filter even or odd along each axis, whatever its weights?"""
     joint: bool = False
-    """Does the diffusivity read Σ_c (K_c u)²?"""
+    """Does the diffusivity read all channels, Σ_d (K_d u)²?"""
+    mixed: bool = False
+    """Does the diffusivity of every channel read a mixture Σ_d w_cd (K_d u)² of its own, with trained weights?"""
     own_fluxes: bool = False
     """Does every channel have its own weights of the flux?"""
     inputs: int = 1
@@ -117,6 +119,12 @@ class Bank:
             basis = cosines(self.size, f.parities)[f.bare :]
             rows.append(np.array(f.start).reshape(-1, self.inputs, len(basis)) @ basis)
         return np.concatenate(rows).reshape(-1, self.inputs, *(self.size,) * self.dimension)
+
+    @property
+    def mixture(self) -> np.ndarray:
+        """The weights w that a mixture starts with, (C, C): every channel reads itself, and a little of all."""
+        found: np.ndarray = 0.9 * np.eye(self.channels) + 0.1 / self.channels
+        return found
 
     def mirrored(self, learned: bool) -> tuple[int, ...]:
         """The axes along which filters have to be split into their even and odd parts: those with mirror planes, unless

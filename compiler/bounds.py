@@ -372,6 +372,8 @@ class Bounds:
             slot = self._range(diffusivity.xreplace({own: s}), s)
             return [slot, *places], f"g = {shown_law(self.system, flux)}", ""
         assert term.diffusivity is not None
+        if slopes and flux.bank is not None and flux.bank.mixed:
+            return [], "", f"the diffusivity {shown_law(self.system, flux)} of a channel reads a mixture of all"
         features = sorted(term.diffusivity.atoms(Feature), key=str)
         if slopes and features:
             return [], "", f"the diffusivity {shown_law(self.system, flux)} reads smoothed values of the state"
@@ -883,7 +885,7 @@ def shown_law(system: SemiDiscrete, flux: DiscreteFlux, e: sp.Expr | None = None
     e = e or (term.flux if term.diffusivity is None else term.diffusivity)
     if flux.bank is not None:
         u = system.problem.state
-        name = f"‖{flux.bank.label} {u}‖" if flux.joint else f"({flux.bank.label} {u})_c"
+        name = f"‖{flux.bank.label} {u}‖" + "_c" * flux.bank.mixed if flux.joint else f"({flux.bank.label} {u})_c"
         return notation.show(e.xreplace({term.slots[0][0]: sp.Symbol(name)}))
     return notation.show_term(e, term, system.problem)
 

@@ -389,7 +389,7 @@ class DiscreteFlux:
 
     @property
     def joint(self) -> bool:
-        """Does the diffusivity read all channels of a bank?"""
+        """Does the diffusivity read all channels of a bank, or a mixture of them?"""
         return self.bank is not None and self.bank.joint
 
     @property
@@ -793,6 +793,8 @@ class SemiDiscrete:
                 return f"the diffusion tensor has the entry {m.coefficient} and not its mirror image"
         for flux in self.fluxes:
             term, g = flux.term, flux.term.diffusivity
+            if flux.bank is not None and flux.bank.mixed:
+                return "the diffusivity of a channel reads a mixture of the other ones"
             if flux.local or g is None:
                 continue
             if fields := g.atoms(Unknown):
@@ -1072,11 +1074,12 @@ class SemiDiscrete:
 
     @staticmethod
     def squared_channels(builder: Builder, flux: DiscreteFlux, v: str) -> tuple[sp.Expr, dict[sp.Symbol, str]]:
-        """g as a function of q = Σ_c (K_c u)², and this."""
+        """g as a function of q = Σ_c (K_c u)², or of a mixture for every channel, and this."""
         s, q = sp.Symbol("s"), sp.Symbol("q", nonnegative=True)
         squared = builder.add(ops.Flux(s**2, (s,), "s²"), v, hint="{0}2")
-        total = builder.add(ops.ChannelSum(), squared, hint="q")
-        assert flux.term.diffusivity is not None
+        assert flux.term.diffusivity is not None and flux.bank is not None
+        gathered = ops.ChannelMixture(flux.bank) if flux.bank.mixed else ops.ChannelSum()
+        total = builder.add(gathered, squared, hint="q")
         return flux.term.diffusivity.xreplace({flux.term.slots[0][0]: sp.sqrt(q)}), {q: total}
 
     def differences(

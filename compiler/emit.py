@@ -27,7 +27,7 @@ from .fields import Parameter, t
 from .grid import Axis, Parity, Walls, symmetry
 from .implicit import Plan
 from .layout import Layout, continuation, plan, slices, subscript
-from .ops import AdjointFilterBank, FilterBank, Ghost, Input
+from .ops import AdjointFilterBank, ChannelMixture, FilterBank, Ghost, Input
 from .printing import literal, torch_code
 from .problem import Problem, explicit_symbols
 from .schemes import Scheme
@@ -94,7 +94,7 @@ class _Emitter:
         """How many states a step takes: the newest, earlier ones, and the one its cycle started from."""
         self.learned = dict(own_stencils(self.system)) if self.training.stencils else {}
         self.banks = {bank.label: bank for bank in self.system.banks}
-        self.reserved = _RESERVED | set(self.banks)
+        self.reserved = _RESERVED | set(self.banks) | {f"mix_{label}" for label in self.banks}
         self.channelled = {p for f in self.system.fluxes for p in channelled(f, self.training.parameters)}
         """Parameters of which every channel of a bank has its own."""
         rho = self.report.claim.rate
@@ -498,6 +498,8 @@ class _Emitter:
                 taps = ", ".join([str(bank.inputs), *[str(bank.size)] * bank.dimension])
                 doc = f"The filters of step k: ({bank.channels}, {taps})."
                 add(bank.label, doc, *emit_bank.method(bank, self._at_step))
+                if bank.mixed:
+                    add(f"mix_{bank.label}", *emit_bank.mixture(bank, self._at_step))
         for symbol, (bank, strength) in self.report.norms.items():
             add(symbol.name, *self._norm(bank, strength))
         if self._bound_moves():
@@ -796,6 +798,7 @@ class _Emitter:
         filters = {op.bank.label for op in ops if isinstance(op, (FilterBank, AdjointFilterBank))}
         at = "(k)" * self.training.stencils
         lines += [f"{label} = self.{label}{at}" for label in self.banks if label in filters]
+        lines += [f"mix_{op.bank.label} = self.mix_{op.bank.label}(k)" for op in ops if isinstance(op, ChannelMixture)]
         return lines + [f"w_{label} = {self._at_step(label)}" for label in self.learned if label in labels]
 
     def _tensor_scalars(self) -> set[str]:

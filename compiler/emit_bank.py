@@ -74,13 +74,31 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
             repeated = "w" if repeats is None else f"w.repeat({repeats}, 1, 1{', 1' * (bank.inputs > 1)})"
             lines.append(f"self.weights_{name} = nn.Parameter({repeated})")
     if learned:
-        return lines
+        return lines + (_mixture_weights(bank, kind, repeats) if bank.mixed else [])
     if len(made) == 1:
         lines.append(f"basis = {basis}")
         made = [f"{start} @ basis"]
     lines += _together("filters = ", made, bank)
     buffer = [f'"{bank.label}"', f"filters.to({kind})", "persistent=False"]
     return lines + call("self.register_buffer", buffer, LINE - 8)
+
+
+def _mixture_weights(bank: Bank, kind: str, repeats: str | None) -> list[str]:
+    C = bank.channels
+    repeated = "mix.log()" if repeats is None else f"mix.log().repeat({repeats}, 1, 1)"
+    return [
+        "# a mixture of the channels for each of them: itself, and a little of all",
+        f"mix = 0.9 * torch.eye({C}, {kind}) + 0.1 / {C}",
+        f"self.log_mix_{bank.label} = nn.Parameter({repeated})",
+    ]
+
+
+def mixture(bank: Bank, at: Callable[[str], str]) -> list[str]:
+    """The docstring and the lines of the method that makes the mixtures of step k."""
+    C, d = bank.channels, bank.dimension
+    doc = f"What every channel of step k reads of all: ({', '.join([str(C)] * 2 + ['1'] * d)}), positive."
+    value = f"{at(f'log_mix_{bank.label}')}.clamp(-20, 20).exp()"
+    return [doc, f"return {value}.reshape({', '.join([str(C)] * 2 + ['1'] * d)})"]
 
 
 def method(bank: Bank, at: Callable[[str], str]) -> list[str]:

@@ -42,7 +42,9 @@ class FilterBank:
         init: "derivatives": D itself padded with zeros, and means along an axis of the filters of the DCT; "dct": the
             filters of the DCT, lowest frequencies first; "orthonormal": random ones. ‖K‖ ≤ ‖D‖. Where the first two run
             out of filters, random combinations of even or odd ones follow.
-        joint: the diffusivity reads Σ_c (K_c u)² and is the same for all channels, instead of (K_c u)² in each.
+        joint: the diffusivity reads Σ_d (K_d u)² and is the same for all channels, instead of (K_c u)² in each; or
+            "learned": that of every channel reads a mixture Σ_d w_cd (K_d u)² of its own, with trained weights w > 0.
+            Norms are as stable as without, and nothing is the gradient of an energy any more.
         symmetric: every filter is even or odd along each axis. The net commutes with reflections, and the bound on ‖K‖
             about mirror planes is sharp instead of up to 2^d times too large (docs/filters.md).
         zero_mean: filters vanish on constants.
@@ -55,7 +57,7 @@ class FilterBank:
     channels: int
     size: int = 5
     init: str = "derivatives"
-    joint: bool = False
+    joint: bool | str = False
     symmetric: bool = False
     zero_mean: bool = True
     own_fluxes: bool = False
@@ -74,10 +76,15 @@ class FilterBank:
         if self.init not in INITIAL:
             raise DiscretisationError(f"FilterBank(init={self.init!r}): {suggest(str(self.init), list(INITIAL))}")
         for name in ("joint", "symmetric", "zero_mean", "own_fluxes"):
-            if not isinstance(getattr(self, name), bool):
-                raise DiscretisationError(f"FilterBank({name}={getattr(self, name)!r}): True or False")
-        if self.joint and self.own_fluxes:
-            raise DiscretisationError("FilterBank(joint=True, own_fluxes=True): a joint diffusivity is one for all")
+            value = getattr(self, name)
+            if not isinstance(value, bool) and (name, value) != ("joint", "learned"):
+                learned = ', or "learned"' * (name == "joint")
+                raise DiscretisationError(f"FilterBank({name}={value!r}): True or False{learned}")
+        if self.joint is True and self.own_fluxes:
+            raise DiscretisationError(
+                "FilterBank(joint=True, own_fluxes=True): a joint diffusivity is one for all; joint='learned' has one "
+                "for every channel"
+            )
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         if problem.boundaries:
@@ -125,12 +132,15 @@ class FilterBank:
             stencils = [[Stencil.build(dict(t.operator), axes) for t in own] for own in per_field]
             bank = replace(self._bank(label, stencils, axes, values), most=most)
             if self.joint and g is None:
-                raise UnsupportedTermError(f"FilterBank(joint=True): the flux {flux} has no diffusivity g with Φ = g·s")
+                raise UnsupportedTermError(
+                    f"FilterBank(joint={self.joint!r}): the flux {flux} has no diffusivity g with Φ = g·s"
+                )
             term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight, of=(terms[0].component,))
             self._check_own(problem, term)
             fluxes.append(DiscreteFlux(term, (), local=term.local and not self.joint, bank=bank))
         kind = "even or odd filters" if self.symmetric else "filters"
-        method = f"a bank of {self.channels} {kind} of {self.size} taps per axis"
+        mixed = ", ‖K u‖_c² = Σ_d mix_cd (K_d u)²" * (self.joint == "learned")
+        method = f"a bank of {self.channels} {kind} of {self.size} taps per axis{mixed}"
         return SemiDiscrete(problem, grid, axes, tuple(fluxes), (), method)
 
     def _check_own(self, problem: Problem, term: FluxTerm) -> None:
@@ -252,8 +262,9 @@ class FilterBank:
             if len(members):
                 families.append(Family(parities, bare, tuple(tuple(map(float, w.ravel())) for w in members)))
         return Bank(
-            label, self.size, axes, tuple(families), self.symmetric, self.joint, self.own_fluxes, inputs, most=inputs
-        )
+            label, self.size, axes, tuple(families), self.symmetric, bool(self.joint), self.joint == "learned",
+            self.own_fluxes, inputs, most=inputs,
+        )  # fmt: skip
 
 
 FilterBank.__init__ = strict(FilterBank.__init__)  # type: ignore[method-assign]

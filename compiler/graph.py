@@ -20,6 +20,7 @@ from .grid import Axis
 from .ops import (
     AdjointFilterBank,
     AdjointStencil,
+    ChannelMixture,
     ChannelSum,
     Combination,
     Component,
@@ -163,7 +164,9 @@ def linearise(builder: Builder, residual: str, v: str, w: str, secant: bool) -> 
         if isinstance(op, (Stencil, Ghost)):  # directions vanish on the walls
             still = op.homogeneous if isinstance(op, Ghost) else replace(op, walls=())
             tangents[name] = builder.add(still, moving[0][1], hint=node["hint"])
-        elif isinstance(op, (AdjointStencil, FilterBank, AdjointFilterBank, ChannelSum, Component, Held)):
+        elif isinstance(
+            op, (AdjointStencil, FilterBank, AdjointFilterBank, ChannelMixture, ChannelSum, Component, Held)
+        ):
             tangents[name] = builder.add(op, moving[0][1], hint=node["hint"])
         elif isinstance(op, Stack):
             parts = [tangents.get(a) or _zero(builder, w) for a in arguments]

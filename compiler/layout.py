@@ -17,6 +17,7 @@ from .grid import ONE_SIDED, OPEN, Axis
 from .ops import (
     AdjointFilterBank,
     AdjointStencil,
+    ChannelMixture,
     ChannelSum,
     Combination,
     Component,
@@ -128,7 +129,7 @@ def _reads(op: object, extent: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [(low - 2 * op.bank.radius, high + 2 * op.bank.radius) for low, high in extent]
     if isinstance(op, (Ghost, Held, Solve, Integral, AdjointFilterBank)):
         return [(0, 0)] * len(extent)
-    assert isinstance(op, (Flux, Combination, ChannelSum, Component, Stack))
+    assert isinstance(op, (Flux, Combination, ChannelMixture, ChannelSum, Component, Stack))
     return list(extent)
 
 

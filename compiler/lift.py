@@ -50,11 +50,11 @@ def lifted(
     system: SemiDiscrete,
     values: Mapping[Parameter, float | list[float]],
     stencils: Mapping[str, list[float]],
-    banks: Mapping[str, np.ndarray],
+    banks: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
     order: int,
 ) -> tuple[sp.Eq, ...]:
     """The equations that a layer discretises, one for every field: its parameters (lists where every channel has its
-    own), trained stencils and kernels of filter banks by label."""
+    own), trained stencils, and the kernels of filter banks and what they mix, by label."""
     problem = system.problem
     numbers = {p: sp.Float(v, 15) for p, v in values.items() if not isinstance(v, list)}
     if not stencils and not banks:
@@ -70,7 +70,7 @@ def lifted(
     for flux in system.fluxes:
         if flux.bank is not None:
             read = range(len(rights)) if flux.whole else [flux.term.component]
-            parts = _filtered(system, flux, [problem.unknowns[i] for i in read], values, banks[flux.bank.label], order)
+            parts = _filtered(system, flux, [problem.unknowns[i] for i in read], values, *banks[flux.bank.label], order)
             for i, part in zip(read, parts, strict=True):
                 rights[i] += part
             continue
@@ -107,6 +107,7 @@ def _filtered(
     fields: Sequence[sp.Expr],
     values: Mapping[Parameter, float | list[float]],
     kernels: np.ndarray,
+    mixture: np.ndarray | None,
     order: int,
 ) -> list[sp.Expr]:
     """−κ Σ_c D_ci*Φ_c(Σ_j D_cj u_j) for every field i that a bank reads, D_ci the operator that the filter is."""
@@ -119,13 +120,14 @@ def _filtered(
         every = [{tuple(i - radius for i in j): float(w) for j, w in np.ndenumerate(k)} for k in kernel]
         operators.append([_moments(taps, h, order, tiny=1e-6) for taps in every])  # single precision
     values_of = [sp.Add(*(_applied(D, u, x) for D, u in zip(own, fields, strict=True))) for own in operators]
-    norm = sp.sqrt(sp.Add(*(v**2 for v in values_of)))
+    weights = np.ones((len(kernels), len(kernels))) if mixture is None else mixture
+    norms = [sp.sqrt(sp.Add(*(sp.Float(w, 15) * v**2 for w, v in zip(row, values_of, strict=True)))) for row in weights]
     totals = [sp.S.Zero for _ in fields]
     for c, (row, v) in enumerate(zip(operators, values_of, strict=True)):
         own = {p: sp.Float(given[c], 15) for p, given in values.items() if isinstance(given, list)}
         law = term.flux.xreplace({s: v})
         if flux.joint and term.diffusivity is not None:
-            law = term.diffusivity.xreplace({s: norm}) * v
+            law = term.diffusivity.xreplace({s: norms[c]}) * v
         for i, D in enumerate(row):
             totals[i] -= term.kappa * _applied(D, law.xreplace(own), x, adjoint=True)
     return totals

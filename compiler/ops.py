@@ -8,6 +8,7 @@
     K u          FilterBank          C filters of the nodes, a value with C channels
     K* v         AdjointFilterBank   its exact transpose
     Σ_c v_c      ChannelSum          over the channels of a value
+    Σ_d w_cd v_d ChannelMixture      for every channel one, w the trained weights of a bank
     u_i          Component           one field of a state with several
     v            Held                a rate, 0 where a wall holds a staggered field
     (v_1, …)     Stack               values as the channels of one
@@ -247,6 +248,24 @@ class ChannelSum(Op):
 
     def text(self, names: Sequence[str]) -> str:
         return f"Σ_c {names[0]}"
+
+
+@dataclass(frozen=True)
+class ChannelMixture(Op):
+    """(Σ_d w_cd v_d)_c, a mixture of the channels of a bank for each of them: (B, C, …) to (B, C, …)."""
+
+    bank: Bank
+    kind: ClassVar[str] = "channel mixture"
+
+    def place(self, arguments: Sequence[Place]) -> Place:
+        return arguments[0]
+
+    def numpy(self, arguments: Sequence[np.ndarray], context: Context) -> np.ndarray:
+        mixed: np.ndarray = np.einsum("cd,bd...->bc...", self.bank.mixture, arguments[0])
+        return mixed
+
+    def text(self, names: Sequence[str]) -> str:
+        return f"mix_{self.bank.label} {names[0]}"
 
 
 @dataclass(frozen=True)

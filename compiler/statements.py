@@ -24,6 +24,7 @@ from .layout import Extent, Layout, continuation, edge, plan, slices, subscript
 from .ops import (
     AdjointFilterBank,
     AdjointStencil,
+    ChannelMixture,
     ChannelSum,
     Combination,
     Component,
@@ -255,6 +256,9 @@ class Body:
             return Statement(f"{target} = Σ {arguments[0][0]}", tuple(self._integral(name, *arguments[0], width)))
         if isinstance(op, (FilterBank, AdjointFilterBank)):
             lines = self._filters(target, op, *arguments[0], width)
+        elif isinstance(op, ChannelMixture):
+            v = arguments[0][0] + slices(arguments[0][1], extent, (0,) * d)
+            lines = [f"{target} = nn.functional.conv{d}d({v}, mix_{op.bank.label})"]
         elif isinstance(op, ChannelSum):
             lines = [f"{target} = {arguments[0][0]}{slices(arguments[0][1], extent, (0,) * d)}.sum(1, keepdim=True)"]
         elif isinstance(op, Component):
@@ -368,6 +372,8 @@ class Body:
             return f"{op.bank.label}* {arguments[0]}, the exact transpose"
         if isinstance(op, Position):
             return f"the coordinate {self.axes[op.axis].name} {_where(op.location, self.axes)}"
+        if isinstance(op, ChannelMixture):
+            return f"mix_{op.bank.label} {arguments[0]}, what the diffusivity of every channel reads"
         if isinstance(op, ChannelSum):
             return f"Σ_c {arguments[0]}"
         if isinstance(op, Component):

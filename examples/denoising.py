@@ -9,6 +9,7 @@ core. The folders hold grey images, such as BSD400 and BSD68; without them the p
     norm-stable    ‖u⁺‖ ≤ max(‖u‖, ‖f‖) in every step: mixtures of Perona–Malik fluxes, positive weights
     nonexpansive   ‖S(u) − S(v)‖ ≤ ‖u − v‖: mixtures of Charbonnier fluxes
     deep           as norm-stable, twice as many steps
+    coupled        as deep, and the diffusivity of every channel reads a learned mixture of all (joint="learned")
     energy         E(u⁺) ≤ E(u): Perona–Malik fluxes with weights of either sign
     free           the same fluxes and general filters with steps of any size: nothing is proved
     free-deep      as free, nine steps
@@ -18,7 +19,8 @@ All are u_t = −Σ_c K_cᵀΦ_c(K_c u) + β(f − u), f the noisy image, by exp
 With --warm an arm starts from the shipped weights for σ = 25, its own or those of norm-stable. Fluxes with the scale λ
 commute with a scaling of the image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times
 as bright; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's method, and shares the
-flux of every channel among its terms, and "free-deep" halves all steps of the free one but the last.
+flux of every channel among its terms; "coupled" starts as deep, its mixtures almost the channels themselves; and
+"free-deep" halves all steps of the free one but the last.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Arm:
     sign: str
     guarantee: str | None
     symmetric: bool = True
+    joint: bool | str = False
     channels: int = 32
     terms: int = 4
     layers: int = 8
@@ -65,6 +68,7 @@ ARMS = {
     "norm-stable": Arm("rational", "perona-malik", "positive", "norm decrease"),
     "nonexpansive": Arm("charbonnier", "charbonnier", "positive", "nonexpansive"),
     "deep": Arm("rational", "perona-malik", "positive", "norm decrease", layers=16),
+    "coupled": Arm("rational", "perona-malik", "positive", "norm decrease", joint="learned", layers=16),
     "energy": Arm("rational", "perona-malik", "free", "energy decrease"),
     "free": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=5),
     "free-deep": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=9),
@@ -102,7 +106,9 @@ def network(name: str, **changes: int) -> Any:
     right = loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)) + beta * (f - u)
     return loom.compile(
         loom.PDE(Eq(loom.dt(u), right), boundary=loom.NoFlux(), name=f"{name} denoiser"),
-        space=loom.FilterBank(arm.channels, arm.size, init="dct", symmetric=arm.symmetric, own_fluxes=True),
+        space=loom.FilterBank(
+            arm.channels, arm.size, init="dct", joint=arm.joint, symmetric=arm.symmetric, own_fluxes=True
+        ),
         scheme=loom.ForwardEuler(arm.layers, tau="auto" if arm.guarantee else 0.2),
         trainable=["flux", beta, "stencil", "tau"],
         guarantee=arm.guarantee,
@@ -112,7 +118,7 @@ def network(name: str, **changes: int) -> Any:
 
 def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
     """Where an arm starts with --warm, and its weights there; the docstring of this file says how they are made."""
-    own = {"free": "free", "free-deep": "free", "nonexpansive": "nonexpansive"}
+    own = {"free": "free", "free-deep": "free", "nonexpansive": "nonexpansive", "coupled": "deep"}
     source = f"denoiser-{own.get(arm, 'norm-stable')}-25"
     weights = load_file(PRETRAINED / source / "weights.safetensors")
     for name in weights:
@@ -145,7 +151,7 @@ def run(arm: str, training: str, test: str, steps: int, sigma: float, out: Path,
     module, start = net.module(), "DCT"
     if options.pop("warm", False):
         start, weights = warm(arm, sigma)
-        module.load_state_dict(weights)
+        module.load_state_dict(module.state_dict() | weights)
     usual = {"batch": 4, "patch": 48, "rate": 0.01 if start != "DCT" else 0.02, "average": 0.999, "save_every": 250}
     fitted = loom.fit(module, training, steps=steps, sigma=sigma / 255, observed="f", out=out, **{**usual, **options})
     row = tested(arm, net, fitted.module, training, test, fitted.steps, steps, sigma)
@@ -156,9 +162,10 @@ def tested(arm: str, net: Any, module: Any, training: str, test: str, done: int,
     images = load_images(test, held_out=True if test == "skimage" else None)
     found = score(lambda u: module(u, f=u), images, sigma / 255)
     bank = net.compiled.system.banks[0]
+    filters = 2 * bank.channels * bank.size**bank.dimension
     return Row(
         arm, sigma, found.psnr, found.ssim, sum(p.numel() for p in module.parameters()),
-        2 * net.scheme.layers * bank.channels * bank.size**bank.dimension, module.certificate()["status"], done, steps,
+        net.scheme.layers * (filters + bank.mixed * bank.channels**2), module.certificate()["status"], done, steps,
         Path(training).name, Path(test).name, len(images),
     )  # fmt: skip
 
@@ -203,15 +210,15 @@ def page(rows: list[Row]) -> str:
 
 
 NOTES = """
-Networks with a guarantee have 8 steps (the deep one 16) of 32 even or odd filters of 7 × 7 taps and a flux of four
-terms for every channel, the free ones 5 and 9 steps of 48 filters and six terms, and all a data term. They were trained
-by `loom.fit` with patches of 48² in batches of 4, one seed and one learning rate (0.02; in runs of 200 to 300 steps of
-the norm-stable and the free one 0.01 and 0.03 did alike or worse, and 0.003 worse). Rows that start from the weights of
-another were trained at a rate of 0.01, and few steps: they say what that gives, and not what the arm can reach. The
-free one at σ = 25 had 16,000 steps from the DCT, 8,000 at a rate of 0.01, and with patches of 64² 10,000 at 0.006 and
-8,000 at 0.004; its row counts the last of them. The one of nine steps had a rate of 0.007. Multiplications count the
-two convolutions of every step, and not the fluxes. The table says how far each run came; arms that are missing were not
-run.
+Networks with a guarantee have 8 steps (the deep and the coupled one 16) of 32 even or odd filters of 7 × 7 taps and a
+flux of four terms for every channel, the free ones 5 and 9 steps of 48 filters and six terms, and all a data term.
+They were trained by `loom.fit` with patches of 48² in batches of 4, one seed and one learning rate (0.02; in runs of
+200 to 300 steps of the norm-stable and the free one 0.01 and 0.03 did alike or worse, and 0.003 worse). Rows that
+start from the weights of another were trained at a rate of 0.01, and few steps: they say what that gives, and not
+what the arm can reach. The free one at σ = 25 had 16,000 steps from the DCT, 8,000 at a rate of 0.01, and with
+patches of 64² 10,000 at 0.006 and 8,000 at 0.004; its row counts the last of them. The one of nine steps had a rate
+of 0.007. Multiplications count the two convolutions and the mixture of every step, and not the fluxes. The table says
+how far each run came; arms that are missing were not run.
 
 Trained weights of a row on BSD400 come with the package: `loom.pretrained("denoiser-norm-stable-25")`, and
 `pdeloom evaluate denoiser-norm-stable-25 --data FOLDER` tests them on a folder of images.

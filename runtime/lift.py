@@ -81,7 +81,10 @@ def lift(module: Any, order: int = 4) -> Lifted:
                 weights = getattr(module, label).detach()
                 weights = weights if weights.dim() == 1 else weights[k * len(weights) // layers]
                 stencils[label] = [float(w) for w in weights]
-        banks = {bank.label: kernels_of(module, bank.label, k) for bank in system.banks}
+        banks = {
+            b.label: (kernels_of(module, b.label, k), mixture_of(module, b.label, k) if b.mixed else None)
+            for b in system.banks
+        }
         found = lifted(system, here, stencils, banks, order)
         equations.append(found if system.width > 1 else found[0])
         values.append({p.name: v for p, v in here.items()})
@@ -102,6 +105,12 @@ def kernels_of(module: Any, label: str, k: int) -> np.ndarray:
     filters = filters(k) if callable(filters) and not isinstance(filters, Tensor) else filters
     kernels: np.ndarray = filters.detach().double().cpu().numpy()
     return kernels
+
+
+def mixture_of(module: Any, label: str, k: int) -> np.ndarray:
+    """What the diffusivity of every channel of step k reads of all: (C, C)."""
+    weights: np.ndarray = getattr(module, f"mix_{label}")(k).detach().double().cpu().numpy()
+    return weights.reshape(weights.shape[:2])
 
 
 def _value(module: Any, p: Parameter, k: int) -> float | list[float]:

@@ -18,6 +18,7 @@ from pdeloom.compiler.errors import (
     BoundaryError,
     DiscretisationError,
     SchemeError,
+    UnstableSchemeError,
     UnsupportedTermError,
 )
 from pdeloom.compiler.filter_bank import FilterBank
@@ -276,7 +277,10 @@ G = loom.learned_flux("g", terms=3)
 M = loom.learned_flux("m", kind="charbonnier", terms=2, start=loom.diffusivity("charbonnier", 0.1))
 
 
-@pytest.mark.parametrize("options", [{}, {"symmetric": True, "own_fluxes": True}, {"joint": True}], ids=str)
+LEARNED = {"joint": "learned", "symmetric": True, "own_fluxes": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"symmetric": True, "own_fluxes": True}, {"joint": True}, LEARNED], ids=str)
 def test_norms_decrease_for_any_weights(options):
     pde = equation("isotropic", g=G, reaction=True)
     net = network(pde, trainable=["flux", BETA, "stencil", "tau"], **options)
@@ -291,6 +295,69 @@ def test_norms_decrease_for_any_weights(options):
         with torch.no_grad():
             new = module(u, f=torch.zeros_like(u))
         assert (new.flatten(1).norm(dim=1) <= u.flatten(1).norm(dim=1) * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_learned_mixtures(dimension, boundary):
+    """−KᵀG K u + β(f − u), G_c = g_c(Σ_d w_cd (K_d u)²), written out again for shaken weights; Kᵀ by autograd."""
+    net = network(equation("isotropic", dimension, boundary, reaction=True, g=G), loom.ForwardEuler(2),
+                  ["flux", BETA, "stencil", "tau"], 7, 3, joint="learned", own_fluxes=True)  # fmt: skip
+    shape = (2, 1, *(6, 5, 4)[:dimension])
+    u, f = state(shape, 1, 0.3), state(shape, 2, 0.3)
+    expected = net.reference(u.numpy(), f=f.numpy())
+    fresh = net.module(torch.float64)
+    np.testing.assert_allclose(fresh(u, f=f).detach().numpy(), expected, atol=1e-12)
+    module = shaken(fresh)
+    convolve = (torch.conv1d, torch.conv2d, torch.conv3d)[dimension - 1]
+    v = u.clone()
+    for k in range(2):
+        weights = module.log_mix_K[k].detach().exp()
+        with torch.enable_grad():
+            w = v.clone().requires_grad_()
+            s = convolve(module.extend(w), module.K(k).detach())
+            q = torch.einsum("cd,bd...->bc...", weights, s.detach() ** 2)
+            at = {
+                name: getattr(module, f"get_{name}")(k).detach()
+                for name in ("g_a1", "g_a2", "g_a3", "g_l1", "g_l2", "g_l3")
+            }
+            g = sum(at[f"g_a{j}"] / (1 + q / at[f"g_l{j}"] ** 2) for j in (1, 2, 3))
+            (flow,) = torch.autograd.grad(s, w, g * s.detach())
+        v = v + module.tau(k).detach() * (module.get_beta(k).detach() * (f - v) - flow)
+    torch.testing.assert_close(module(u, f=f).detach(), v, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scheme", ["fsi", "du fort-frankel", "semi-implicit", "implicit"])
+def test_learned_mixtures_in_recurrences_and_solves(scheme):
+    net = network(equation(), SCHEMES[scheme], ["stencil", "lam"], 4, 3, symmetric=True, joint="learned", shared=True)
+    module, u = net.module(dtype=torch.float64), state(scale=0.2)
+    difference = module(u).detach() - torch.from_numpy(net.reference(u.numpy()))
+    assert difference.abs().max() < (1e-12 if not SCHEMES[scheme].structure.solves else 1e-8)
+    module(u).square().sum().backward()
+    assert module.log_mix_K.shape == (4, 4) and module.log_mix_K.grad.abs().max() > 0
+    assert module.certificate()["status"] == net.stability[net.stability.governing].status
+
+
+def test_what_is_not_known_of_learned_mixtures(tmp_path):
+    """No energy, no bound on distances; nothing without training. Saved, and read back with what they mix."""
+    with pytest.raises(SchemeError, match=r"stencil.*in trainable"):
+        network(equation(), joint="learned")
+    for notion in ("nonexpansive", "energy decrease"):
+        with pytest.raises(UnstableSchemeError, match="mixture of"):
+            network(equation(g=M), trainable=["stencil"], joint="learned", guarantee=notion)
+    net = network(equation(dimension=1), trainable=["stencil", LAM], channels=3, size=3, joint="learned")
+    module = shaken(net.module(torch.float64))
+    assert not hasattr(module, "energy")
+    again = loom.load(net.save(tmp_path, module))
+    assert 'joint = "learned"' in (tmp_path / "spec.toml").read_text() and again.net.source == net.source
+    (equation_of_step, *_), (x,) = loom.lift(module, order=1).equations, net.compiled.system.problem.coordinates
+    K, w = module.K(0).detach()[:, 0], module.mix_K(0).detach()[..., 0]
+    slope = (K @ torch.tensor([-1.0, 0, 1], dtype=torch.float64)).numpy()  # K_c u = slope_c u_x
+    right = equation_of_step.rhs.subs(net.compiled.system.problem.unknowns[0], x**2 / 2).doit()
+    lam = float(module.get_lam(0))
+    q = w.numpy() @ slope**2 * 0.7**2
+    expected = (slope**2 * (1 / (1 + q / lam**2) - 2 * q / lam**2 / (1 + q / lam**2) ** 2)).sum()  # (g u_x)_x at 0.7
+    assert float(right.subs(x, 0.7)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_own_fluxes_are_bounded_channel_by_channel():
@@ -434,6 +501,8 @@ def test_the_page_in_the_docs_is_true(tmp_path, monkeypatch, capsys):
         ({"channels": 8, "init": "gabor"}, "gabor"),
         ({"channels": 8, "symmetric": "yes"}, "True or False"),
         ({"channels": 8, "joint": True, "own_fluxes": True}, "one for all"),
+        ({"channels": 8, "joint": "yes"}, "True or False, or \"learned\""),
+        ({"channels": 8, "own_fluxes": "learned"}, "True or False$"),
         ({"channels": 10**6}, "from 1 to 4096"),
     ],
     ids=str,
@@ -510,6 +579,7 @@ COLOURED = {
     "symmetric dct": {"init": "dct", "symmetric": True},
     "orthonormal": {"init": "orthonormal", "joint": True},
     "own fluxes": {"init": "dct", "own_fluxes": True, "symmetric": True},
+    "learned": {"init": "dct", "joint": "learned", "own_fluxes": True, "symmetric": True},
 }
 
 
