@@ -2,7 +2,8 @@
 
     python benchmarks/fluxes.py
 
-prints a table, forward and backward, eager, one thread: the median of ratios of neighbouring runs.
+prints a table, forward and backward, eager, one thread: the median of ratios of neighbouring runs. And what `fit` gains
+by convolutions that are not oneDNN's.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import torch
 from sympy import Eq
 
 import pdeloom as loom
+from pdeloom.runtime.fit import plain_convolutions
 
 X, Y = loom.coordinates("x y")
 U = loom.field("u", X, Y)
 ROUNDS = 15
+PATCHES = ((4, 48), (1, 256))
+"""(batch, size) of what filters are trained on."""
 
 
 def separable(g: Any) -> Any:
@@ -33,6 +37,7 @@ SPACES = {
     "separable": (separable, loom.FiniteDifference()),
     "isotropic": (isotropic, loom.FiniteDifference()),
     "32 filters of 5 × 5": (separable, loom.FilterBank(32, 5, symmetric=True, own_fluxes=True)),
+    "32 filters of 7 × 7": (isotropic, loom.FilterBank(32, 7, init="dct", symmetric=True, own_fluxes=True)),
 }
 
 
@@ -52,7 +57,8 @@ def main() -> None:
     torch.set_num_threads(1)
     kinds = {"rational": "perona-malik", "gaussian": "perona-malik-exponential", "charbonnier": "charbonnier"}
     print("| network | flux | six terms : one |\n|---|---|---:|")
-    for name in SPACES:
+    *compared, bank = SPACES
+    for name in compared:
         u = torch.rand(8, 1, 48, 48) if "filters" in name else torch.rand(8, 1, 256, 256)
         for kind, single in {**kinds, "spline": "huber"}.items():
             lam = loom.parameter("lam", 0.1, positive=True)
@@ -61,6 +67,17 @@ def main() -> None:
             seconds(one, u), seconds(six, u)
             ratios = [seconds(six, u) / seconds(one, u) for _ in range(ROUNDS)]
             print(f"| {name} | {kind} | {statistics.median(ratios):.2f} |")
+    print("\n| patches | PyTorch's own convolutions : oneDNN's, 32 filters of 7 × 7 |\n|---|---:|")
+    lam = loom.parameter("lam", 0.1, positive=True)
+    network = module(bank, loom.diffusivity("perona-malik", lam), [lam, "stencil"])
+    for batch, size in PATCHES:
+        u = torch.rand(batch, 1, size, size)
+        ratios = []
+        for _ in range(ROUNDS):
+            with plain_convolutions():
+                plain = seconds(network, u)
+            ratios.append(plain / seconds(network, u))
+        print(f"| {batch} × {size}² | {statistics.median(ratios):.2f} |")
 
 
 if __name__ == "__main__":

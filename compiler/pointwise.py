@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ _ODD = (sp.sin, sp.tan, sp.tanh, sp.atan, sp.sinh, sp.asinh, sp.asin, sp.erf, sp
 
 def parity_of(e: sp.Expr, of: Mapping[sp.Symbol, int]) -> int:
     """+1, −1 or 0: how e changes when its odd arguments change sign."""
-    if e in of:
-        return of[e]
-    if not e.free_symbols & set(of):
-        return 1
-    inner = [parity_of(a, of) for a in e.args]
+    return _parity(e, frozenset(of.items()))
+
+
+@lru_cache(maxsize=2**14)
+def _parity(e: sp.Expr, of: frozenset[tuple[sp.Symbol, int]]) -> int:
+    known: dict[sp.Expr, int] = dict(of)
+    if e in known or not e.args:
+        return known.get(e, 1)
+    inner = [_parity(a, of) for a in e.args]
     if e.is_Mul:
         product = 1
         for p in inner:

@@ -391,8 +391,12 @@ def _unknowns(pde: PDE) -> tuple[Unknown, ...]:
     for equation in pde.equations:
         moving = {d.expr for d in equation.atoms(sp.Derivative) if t in d.variables and isinstance(d.expr, Unknown)}
         if len(moving) != 1 or moving & set(found):
+            steady = (
+                "; a steady system is one long step of implicit Euler: write dt(…) = … and BackwardEuler(1, tau=1e8)"
+            )
             raise DeclarationError(
                 f"{equation}: every equation of a system needs the time derivative of one field, its own"
+                f"{steady * (not moving)}"
             )
         found.append(moving.pop())
     if len({u.args for u in found}) > 1:

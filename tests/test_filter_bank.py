@@ -487,6 +487,22 @@ def test_the_page_in_the_docs_is_true(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == expected
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_filters_are_trained_with_plain_convolutions_in_single_precision(precision, tmp_path, monkeypatch):
+    """And the choice of the user stands afterwards, after an error too."""
+    net, seen = network(equation(), loom.ForwardEuler(1), ["stencil"], 4, 3), []
+    module = net.module()
+    module.register_forward_hook(lambda *_: seen.append(torch.backends.mkldnn.enabled))
+    options = {"steps": 2, "batch": 2, "patch": 8, "precision": precision, "progress": False}
+    images = [np.random.default_rng(0).random((12, 12))]
+    loom.fit(module, images, out=tmp_path / "a", **options)
+    assert set(seen) == {precision != "32-true"} and torch.backends.mkldnn.enabled
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loom.fit(module, images, out=tmp_path / "b", **options)
+    assert torch.backends.mkldnn.enabled
+
+
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
