@@ -22,6 +22,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -155,28 +156,23 @@ class Bank:
         """K u: (B, inputs, *grid) to (B, C, *grid)."""
         for a, index in enumerate(self._folded(shape)):
             u = np.take(u, index, axis=2 + a)
-        total = np.zeros((len(u), self.channels, *shape))
-        for tap in itertools.product(range(self.size), repeat=self.dimension):
-            total += np.einsum("ci,bi...->bc...", self._weights(tap), u[_window(tap, shape)])
-        return total
+        taps = tuple(range(-self.dimension, 0))
+        windows = np.lib.stride_tricks.sliding_window_view(u, (self.size,) * self.dimension, axis=taps)
+        return np.moveaxis(np.tensordot(windows, self.kernels, ((1, *taps), (1, *taps))), -1, 1)
 
     def adjoint(self, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Kᵀv: (B, C, *grid) to (B, inputs, *grid)."""
         total = np.zeros((len(v), self.inputs, *(n + 2 * self.radius for n in shape)))
+        spread: Any = np.tensordot(self.kernels, v, (0, 1)).swapaxes(0, 1 + self.dimension)  # (B, *taps, inputs, *grid)
         for tap in itertools.product(range(self.size), repeat=self.dimension):
-            total[_window(tap, shape)] += np.einsum("ci,bc...->bi...", self._weights(tap), v)
+            read = (slice(i, i + n) for i, n in zip(tap, shape, strict=True))
+            total[:, :, *read] += spread[:, *tap]
         for a, (index, n) in enumerate(zip(self._folded(shape), shape, strict=True)):
             moved = np.moveaxis(total, 2 + a, 0)
             folded = np.zeros((n, *moved.shape[1:]))
             np.add.at(folded, index, moved)
             total = np.moveaxis(folded, 0, 2 + a)
         return total
-
-    def _weights(self, tap: tuple[int, ...]) -> np.ndarray:
-        """The weights of all filters at one tap: (C, inputs)."""
-        kernels: np.ndarray = np.moveaxis(self.kernels, (0, 1), (-2, -1))
-        weights: np.ndarray = kernels[tap]
-        return weights
 
     def _folded(self, shape: tuple[int, ...]) -> list[np.ndarray]:
         """Per axis, which node every node of the ringed array is the image of."""
@@ -185,11 +181,6 @@ class Bank:
             ringed = 2 * np.arange(-self.radius, n + self.radius)
             found.append(axis.fold(ringed, n, axis.parity)[0] // 2)
         return found
-
-
-def _window(tap: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """What a tap reads of a ringed array."""
-    return (slice(None), slice(None), *(slice(i, i + n) for i, n in zip(tap, shape, strict=True)))
 
 
 def _pure(k: np.ndarray, a: int) -> bool:

@@ -354,7 +354,7 @@ def test_what_is_not_known_of_learned_mixtures(tmp_path):
     K, w = module.K(0).detach()[:, 0], module.mix_K(0).detach()[..., 0]
     slope = (K @ torch.tensor([-1.0, 0, 1], dtype=torch.float64)).numpy()  # K_c u = slope_c u_x
     right = equation_of_step.rhs.subs(net.compiled.system.problem.unknowns[0], x**2 / 2).doit()
-    lam = float(module.get_lam(0))
+    lam = float(module.get_lam(0).detach())
     q = w.numpy() @ slope**2 * 0.7**2
     expected = (slope**2 * (1 / (1 + q / lam**2) - 2 * q / lam**2 / (1 + q / lam**2) ** 2)).sum()  # (g u_x)_x at 0.7
     assert float(right.subs(x, 0.7)) == pytest.approx(expected, rel=1e-9)
