@@ -20,6 +20,7 @@ from .errors import UnsupportedTermError
 from .fields import Data, Unknown, t
 from .graph import Builder, Value
 from .grid import Axis, Location, Parity
+from .pointwise import replaced
 from .problem import Law
 from .stencil import Product, Stencil
 
@@ -36,8 +37,8 @@ def limited(kind: str, a: sp.Expr, b: sp.Expr) -> sp.Expr:
     """The slope between the differences a and b to the left and to the right: 0 where they differ in sign."""
     low, high = sp.Abs(a), sp.Abs(b)
     size = {
-        "minmod": sp.Min(low, high),
-        "mc": sp.Min(2 * low, 2 * high, (low + high) / 2),
+        "minmod": sp.Min(low, high, evaluate=False),  # nothing is known of which is smaller, and to ask takes long
+        "mc": sp.Min(2 * low, 2 * high, (low + high) / 2, evaluate=False),
         "van-leer": 2 * low * high / (low + high + _TINY),
     }[kind]
     return _same_sign(a, b) * size
@@ -136,9 +137,9 @@ class DiscreteLaw:
             slots |= dict(zip(pair, values, strict=True))
             ends.append((f, pair))
         low, high = ({f: pair[i] for f, pair in ends} for i in (0, 1))
-        fastest = sp.Max(self.speed.xreplace(low), self.speed.xreplace(high))
-        F = (e.xreplace(low) + e.xreplace(high)) / 2 - fastest / 2 * (high[self.field] - low[self.field])
-        F = F.xreplace({t: builder.now})
+        fastest = sp.Max(replaced(self.speed, low), replaced(self.speed, high))
+        F = (replaced(e, low) + replaced(e, high)) / 2 - fastest / 2 * (high[self.field] - low[self.field])
+        F = replaced(F, {t: builder.now})
         used = {s: n for s, n in slots.items() if s in F.free_symbols}
         flux = builder.add(ops.Flux(F, tuple(used), self.label), *used.values(), hint=self.label)
         K = Stencil.build({self.faces: sp.S.One}, self.axes)

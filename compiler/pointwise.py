@@ -40,6 +40,16 @@ def _parity(e: sp.Expr, of: frozenset[tuple[sp.Symbol, int]]) -> int:
     return 1 if all(p == 1 for p in inner) else 0
 
 
+def replaced(e: sp.Expr, by: Mapping[sp.Expr, sp.Expr]) -> sp.Expr:
+    """e with parts replaced; unlike `xreplace` it does not compare the arguments of maxima again, which takes long."""
+    if e in by:
+        return by[e]
+    arguments = [replaced(a, by) for a in e.args]
+    if all(a is b for a, b in zip(arguments, e.args, strict=True)):
+        return e
+    return e.func(*arguments, **{"evaluate": False} if isinstance(e, (sp.Max, sp.Min)) else {})
+
+
 _NUMPY: Mapping[Any, Callable[..., Any]] = {
     sp.exp: np.exp,
     sp.log: np.log,

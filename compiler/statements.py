@@ -39,6 +39,7 @@ from .ops import (
     Stack,
     Stencil,
 )
+from .pointwise import replaced
 from .printing import Printer, literal, torch_code
 from .stencil import Orbit, fraction
 
@@ -408,7 +409,7 @@ class Body:
             odd = any(op.K.flips or ()) and sum(op.K.flips or ()) % 2
             return f"{op.label}* {arguments[0]} ≈ {'−' if odd else ''}{D} {arguments[0]}, the exact adjoint"
         if isinstance(op, Flux):
-            shown = op.expression.xreplace({s: sp.Symbol(a) for s, a in zip(op.slots, arguments, strict=True)})
+            shown = replaced(op.expression, {s: sp.Symbol(a) for s, a in zip(op.slots, arguments, strict=True)})
             return notation.show(shown)
         terms = [notation.show(c * sp.Symbol(a)) for c, a in zip(op.coefficients, arguments, strict=True)]
         return " + ".join(terms).replace("+ -", "− ")
@@ -593,7 +594,7 @@ def assign_expression(
         lines.append(f"{symbol} = {printer.code(longest)}")
         if any(names.get(s, s.name) in tensors for s in longest.free_symbols):
             printer.tensors = tensors = tensors | {symbol.name}
-        e = e.xreplace({longest: symbol})
+        e = replaced(e, {longest: symbol})
     return [*lines, *assign(target, printer.code(e), width)]
 
 

@@ -320,7 +320,7 @@ def test_source_is_the_same_in_every_process_and_hash_seed():
             text=True,
             check=True,
         ).stdout
-        for seed in ("0", "1", "4711")
+        for seed in ("0", "4711")
     }
     assert len(seen) == 1 and len(seen.pop()) > 1000
 
