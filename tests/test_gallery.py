@@ -1,5 +1,6 @@
 """The gallery: every specification compiles and runs, is short, and is on the page."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import zoo
 
 ROOT = Path(__file__).parents[1]
 gallery = zoo.example("gallery/gallery")
+gallery.network = functools.cache(gallery.network)
+pytestmark = pytest.mark.xdist_group("gallery")  # one process compiles each network once
 NAMES = sorted(p.stem for p in (ROOT / "examples" / "gallery").glob("*.toml"))
 
 

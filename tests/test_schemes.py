@@ -157,7 +157,7 @@ def _growth(scheme, tau, lam, **fixed):
         fields = split
 
     u, start = np.ones(1), (np.zeros(1),) if order == 2 else ()
-    layers = 2000 * scheme.cycle
+    layers = (100 if scheme.structure.solves else 2000) * scheme.cycle
     end = np.abs(scheme.march(F(), u, tau, layers, start, **fixed)[0]).max()
     return end if np.isfinite(end) else np.inf
 
