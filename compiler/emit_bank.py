@@ -95,10 +95,10 @@ def _mixture_weights(bank: Bank, kind: str, repeats: str | None) -> list[str]:
 
 def mixture(bank: Bank, at: Callable[[str], str]) -> list[str]:
     """The docstring and the lines of the method that makes the mixtures of step k."""
-    C, d = bank.channels, bank.dimension
-    doc = f"What every channel of step k reads of all: ({', '.join([str(C)] * 2 + ['1'] * d)}), positive."
+    shape = ", ".join([str(bank.channels)] * 2 + ["1"] * bank.dimension)
     value = f"{at(f'log_mix_{bank.label}')}.clamp(-20, 20).exp()"
-    return [doc, f"return {value}.reshape({', '.join([str(C)] * 2 + ['1'] * d)})"]
+    doc = f"What every channel of step k reads of all: ({shape}), positive."
+    return [doc, f"mix = {value}", f"return mix.reshape({shape})"]
 
 
 def method(bank: Bank, at: Callable[[str], str]) -> list[str]:

@@ -47,6 +47,8 @@ BANKS = [
     ("no-flux", 12, 5, {"symmetric": True, "init": "dct"}),
     ("no-flux", 6, 3, {"equation": "perona-malik 1d", "trainable": ["lam", "stencil"], "own_fluxes": True}),
     ("periodic", 6, 3, {"equation": "separable 3d", "trainable": ["stencil"], "scheme": loom.SemiImplicit(2, tau=1.0)}),
+    ("no-flux", 32, 5, {"joint": "learned", "trainable": ["lam", "stencil"], "scheme": loom.FSI(cycles=2, length=3)}),
+    ("periodic", 6, 3, {"equation": "separable 3d", "joint": "learned", "trainable": ["stencil"]}),
 ]
 """Boundary, channels, size, options of filter banks."""
 
