@@ -28,6 +28,9 @@ import numpy as np
 
 from .grid import Axis
 
+OTHERS = 0.1
+"""The part of a learned mixture that starts as the mean of all channels; the rest is the channel itself."""
+
 Parities = tuple[int | None, ...]
 """Per axis even (0), odd (1), or both (None)."""
 
@@ -124,7 +127,7 @@ class Bank:
     @property
     def mixture(self) -> np.ndarray:
         """The weights w that a mixture starts with, (C, C): every channel reads itself, and a little of all."""
-        found: np.ndarray = 0.9 * np.eye(self.channels) + 0.1 / self.channels
+        found: np.ndarray = (1 - OTHERS) * np.eye(self.channels) + OTHERS / self.channels
         return found
 
     def mirrored(self, learned: bool) -> tuple[int, ...]:

@@ -798,7 +798,8 @@ class _Emitter:
         filters = {op.bank.label for op in ops if isinstance(op, (FilterBank, AdjointFilterBank))}
         at = "(k)" * self.training.stencils
         lines += [f"{label} = self.{label}{at}" for label in self.banks if label in filters]
-        lines += [f"mix_{op.bank.label} = self.mix_{op.bank.label}(k)" for op in ops if isinstance(op, ChannelMixture)]
+        mixed = {op.bank.label for op in ops if isinstance(op, ChannelMixture)}
+        lines += [f"mix_{label} = self.mix_{label}(k)" for label in self.banks if label in mixed]
         return lines + [f"w_{label} = {self._at_step(label)}" for label in self.learned if label in labels]
 
     def _tensor_scalars(self) -> set[str]:

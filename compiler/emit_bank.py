@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..templates import environment
-from .bank import Bank, Family, samples
+from .bank import OTHERS, Bank, Family, samples
 from .grid import Axis
 from .printing import literal
 from .statements import LINE, call, tuple_code
@@ -88,7 +88,7 @@ def _mixture_weights(bank: Bank, kind: str, repeats: str | None) -> list[str]:
     repeated = "mix.log()" if repeats is None else f"mix.log().repeat({repeats}, 1, 1)"
     return [
         "# a mixture of the channels for each of them: itself, and a little of all",
-        f"mix = 0.9 * torch.eye({C}, {kind}) + 0.1 / {C}",
+        f"mix = {literal(1 - OTHERS)} * torch.eye({C}, {kind}) + {literal(OTHERS)} / {C}",
         f"self.log_mix_{bank.label} = nn.Parameter({repeated})",
     ]
 

@@ -120,14 +120,15 @@ def _filtered(
         every = [{tuple(i - radius for i in j): float(w) for j, w in np.ndenumerate(k)} for k in kernel]
         operators.append([_moments(taps, h, order, tiny=1e-6) for taps in every])  # single precision
     values_of = [sp.Add(*(_applied(D, u, x) for D, u in zip(own, fields, strict=True))) for own in operators]
-    weights = np.ones((len(kernels), len(kernels))) if mixture is None else mixture
-    norms = [sp.sqrt(sp.Add(*(sp.Float(w, 15) * v**2 for w, v in zip(row, values_of, strict=True)))) for row in weights]
+    squares = [v**2 for v in values_of]
     totals = [sp.S.Zero for _ in fields]
     for c, (row, v) in enumerate(zip(operators, values_of, strict=True)):
         own = {p: sp.Float(given[c], 15) for p, given in values.items() if isinstance(given, list)}
         law = term.flux.xreplace({s: v})
         if flux.joint and term.diffusivity is not None:
-            law = term.diffusivity.xreplace({s: norms[c]}) * v
+            weights = [sp.S.One] * len(squares) if mixture is None else [sp.Float(w, 15) for w in mixture[c]]
+            total = sp.Add(*(w * q for w, q in zip(weights, squares, strict=True)))
+            law = term.diffusivity.xreplace({s: sp.sqrt(total)}) * v
         for i, D in enumerate(row):
             totals[i] -= term.kappa * _applied(D, law.xreplace(own), x, adjoint=True)
     return totals

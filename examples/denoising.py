@@ -217,7 +217,7 @@ They were trained by `loom.fit` with patches of 48² in batches of 4, one seed a
 start from the weights of another were trained at a rate of 0.01, and few steps: they say what that gives, and not
 what the arm can reach. The free one at σ = 25 had 16,000 steps from the DCT, 8,000 at a rate of 0.01, and with
 patches of 64² 10,000 at 0.006 and 8,000 at 0.004; its row counts the last of them. The one of nine steps had a rate
-of 0.007. The coupled one had 500 steps more before those of its row, at the same rate of 0.008. Multiplications count
+of 0.007. The coupled one had 500 steps more before those of its row, all at a rate of 0.008. Multiplications count
 the two convolutions and the mixture of every step, and not the fluxes. The table says how far each run came; arms
 that are missing were not run.
 

@@ -327,13 +327,14 @@ def test_learned_mixtures(dimension, boundary):
     torch.testing.assert_close(module(u, f=f).detach(), v, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("scheme", ["fsi", "du fort-frankel", "semi-implicit", "implicit"])
+@pytest.mark.parametrize("scheme", ["fsi", "du fort-frankel", "rk", "semi-implicit", "implicit"])
 def test_learned_mixtures_in_recurrences_and_solves(scheme):
     net = network(equation(), SCHEMES[scheme], ["stencil", "lam"], 4, 3, symmetric=True, joint="learned", shared=True)
     module, u = net.module(dtype=torch.float64), state(scale=0.2)
     difference = module(u).detach() - torch.from_numpy(net.reference(u.numpy()))
     assert difference.abs().max() < (1e-12 if not SCHEMES[scheme].structure.solves else 1e-8)
     module(u).square().sum().backward()
+    assert net.source.count("mix_K = self.mix_K(k)") == net.source.count(" K = self.K(k)")  # once for all stages
     assert module.log_mix_K.shape == (4, 4) and module.log_mix_K.grad.abs().max() > 0
     assert module.certificate()["status"] == net.stability[net.stability.governing].status
 
