@@ -69,7 +69,7 @@ class SpaceTable(_Table):
     channels: int | None = None
     size: int | None = None
     init: str | None = None
-    joint: bool | Literal["learned"] | None = None
+    joint: bool | str | None = None
     symmetric: bool | None = None
     zero_mean: bool | None = None
     own_fluxes: bool | None = None
