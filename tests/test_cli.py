@@ -142,7 +142,10 @@ WRONG = {
     "unknown key": (SPEC.replace("boundary =", "bondary ="), "boundary"),
     "unknown table": (SPEC + "[sheme]\nname = 1\n", "sheme"),
     "no scheme": (SPEC.replace("[scheme]", "[space2]"), "scheme"),
-    "joint": (SPEC + '[space]\nmethod = "filter-bank"\nchannels = 4\njoint = "lernt"\n', 'or "learned"'),
+    "joint": (
+        SPEC.replace('finite-difference"\norder = 2', 'filter-bank"\nchannels = 4\njoint = "lernt"'),
+        'or "learned"',
+    ),
     "unknown scheme": (SPEC.replace("forward-euler", "forward-eular"), "did you mean 'forward-euler'"),
     "unknown scheme key": (SPEC.replace("steps = 3", "stepz = 3"), "steps"),
     "text for a number": (SPEC.replace("spacing = 1.0", 'spacing = "one"'), "spacing"),
