@@ -138,6 +138,7 @@ class Bank:
             return ()
         return axes
 
+    @lru_cache(maxsize=64)  # noqa: B019 (asked again by every claim)
     def squared_norm(self, learned: bool = False) -> float:
         """A bound on ‖K‖² for every grid size; `learned`: by what holds for all weights."""
         parts = parity_parts(self.kernels, [1 + a for a in self.mirrored(learned)])

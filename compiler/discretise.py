@@ -767,7 +767,7 @@ class SemiDiscrete:
         linear = all(f.term.linear for f in self.fluxes) and all(m.term.linear for m in self.mixed)
         return self.problem.at_rest and not self.laws and linear and not self.problem.moving
 
-    @property
+    @cached_property
     def asymmetry(self) -> str:
         """Why the Jacobian of f is not symmetric; empty if it is."""
         if self.transports or self.laws:

@@ -170,7 +170,8 @@ def test_compile_export_vmap_jvp(name):
     u = torch.randn(3, 1, *(9, 8, 7)[:d], dtype=torch.float64)
     data = tuple(torch.rand_like(u) for _ in net.compiled.problem.data)
     expected = module(u, *data)
-    assert torch.allclose(torch.compile(module, fullgraph=True)(u, *data), expected, atol=1e-12)
+    backend = "inductor" if name == "perona-malik 2d" else "aot_eager"  # the C++ compiler takes ten seconds
+    assert torch.allclose(torch.compile(module, fullgraph=True, backend=backend)(u, *data), expected, atol=1e-12)
     dims = dict.fromkeys((0, *range(2, 2 + d)), torch.export.Dim.DYNAMIC)
     sample = torch.randn(2, 1, *(12, 11, 10)[:d], dtype=torch.float64)
     arguments = (sample, *(torch.rand_like(sample) for _ in data))
@@ -195,7 +196,7 @@ def test_one_compiled_step_serves_all_steps():
     u = torch.rand(1, 1, 16, 12, dtype=torch.float64)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    step = torch.compile(module.step, fullgraph=True)
+    step = torch.compile(module.step, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         state = module.extend(u)
         for k in range(module.steps):

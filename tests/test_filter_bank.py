@@ -651,7 +651,7 @@ def test_a_colour_denoiser_with_data_trains_and_is_saved(tmp_path):
     assert module.certificate()["status"] == "proved"
     again = loom.load(net.save(tmp_path, module)).module()
     torch.testing.assert_close(again(u, **data), module(u, **data), rtol=0, atol=1e-6)
-    compiled = torch.compile(module, fullgraph=True, dynamic=False)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(u, **data), module(u, **data), rtol=0, atol=1e-6)
 
 

@@ -404,36 +404,31 @@ def test_a_run_that_gets_no_better_stops(tmp_path):
 KILLED = """
 import sys; sys.path.insert(0, {tests!r})
 import torch, numpy as np; torch.set_num_threads(1)
-import test_runtime as t, pdeloom as loom
-loom.fit(t.denoiser().module(), t.images(), out={out!r}, steps=40, batch=4, patch=16, save_every=2, progress=False)
+import test_runtime
+test_runtime.forty_steps({out!r})
 """
 
 
+def forty_steps(out):
+    loom.fit(denoiser().module(), images(), out=out, steps=40, batch=4, patch=16, save_every=2, progress=False)
+
+
 def test_sigkill_at_any_moment_resumes_bit_identically(tmp_path):
-    """A child process is killed while it trains, at different moments; the next one finishes the run."""
+    """A child process is killed while it trains, at different moments; another process finishes the run."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-
-    def start(out):
-        code = KILLED.format(tests=str(ROOT / "tests"), out=str(out))
-        return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE)
-
-    def finish(child):
-        assert child.wait() == 0, child.stderr.read().decode()
-        child.stderr.close()
-
     whole = tmp_path / "whole"
-    finish(start(whole))
+    forty_steps(whole)
     for delay in (0.0, 0.1):
         killed = tmp_path / f"killed {delay}"
-        child = start(killed)
+        code = KILLED.format(tests=str(ROOT / "tests"), out=str(killed))
+        child = subprocess.Popen([sys.executable, "-c", code], env=env)
         while not (killed / "last.safetensors").exists() and child.poll() is None:
             time.sleep(0.001)
         time.sleep(delay)
         child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stderr.close()
+        assert child.wait() == -signal.SIGKILL
         (killed / "metrics.jsonl").open("a").write('{"step": 39, "lo')  # a torn line, as a crash may leave one
-        finish(start(killed))
+        forty_steps(killed)
         for file in ("metrics.jsonl", "last.safetensors", "best.safetensors"):
             assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
 

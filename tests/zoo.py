@@ -17,6 +17,8 @@ from sympy import Eq
 
 import pdeloom as loom
 from pdeloom.compiler.nonlinearity import DIFFUSIVITIES
+from pdeloom.compiler.problem import canonical
+from pdeloom.compiler.reference import Reference
 from pdeloom.compiler.schemes import SCHEMES as ALL
 
 VALUES = {"lam": 0.3, "eps": 0.2, "kappa": 2.0}
@@ -116,6 +118,14 @@ def network(name: str, kind: str = "no-flux", order: int = 2, **options: Any) ->
     """A compiled network with a small fixed step, stable or not; equal calls share it."""
     frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     return _network(name, kind, order, tuple(sorted(frozen.items())))
+
+
+@functools.cache
+def right_hand_side(name: str, kind: str = "no-flux", order: int = 2, h: Any = 0.5) -> Reference:
+    """The reference of a discretisation alone: nothing is analysed or emitted."""
+    problem = canonical(pde(name, kind))
+    system = loom.FiniteDifference(order).discretise(problem, loom.Grid(h, centering="vertex"))
+    return Reference(system, loom.ForwardEuler(1), 1e-3, {p.name: p.value for p in problem.parameters})
 
 
 @functools.cache

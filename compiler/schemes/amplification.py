@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,7 @@ class OneStep:
         N, D = (sp.Poly(p.as_expr(), z, domain="QQ") for p in (self.numerator, self.denominator))
         return (N, D) if D.eval(0) > 0 else (-N, -D)
 
+    @cache  # noqa: B019 (one of a scheme, which is kept)
     def real_interval(self) -> Interval:
         """|R(−y)| ≤ 1 on [0, x] from the sign changes of D − N, D + N and D, R = N/D."""
         if self.dimension > 1:
@@ -181,6 +183,7 @@ class OneStep:
         N, D = (p.compose(sp.Poly(-p.gen, p.gen)) for p in self.polynomials())
         return _first(D - N, D + N, D)
 
+    @cache  # noqa: B019 (one of a scheme, which is kept)
     def imaginary_interval(self) -> Interval:
         N, D = self.polynomials()
         difference = sp.Poly(0, _y, domain="QQ")
@@ -189,7 +192,7 @@ class OneStep:
             difference += sign * (re * re + im * im)
         return _first(difference)
 
-    @property
+    @cached_property
     def additive(self) -> bool:
         """Is R a sum of functions of one zᵢ each? Then no two parts need to commute."""
         e, gens = self._expr(), self._gens()
@@ -207,6 +210,7 @@ class OneStep:
             N, D = -N, -D
         return all(c >= 0 for p in (D - N, D + N, D) for c in p.coeffs())
 
+    @cache  # noqa: B019 (one of a scheme, which is kept)
     def positivity(self) -> sp.Expr:
         """The largest x so that R(−A) averages for every M-matrix A with diagonal ≤ x.
 
