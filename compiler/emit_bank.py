@@ -24,6 +24,8 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
         .render(
             normed=normed,
             several=first.most > 1,
+            padding=tuple_code(["0", "n"] * first.dimension),
+            even=first.most == 1 and (first.symmetric or len(first.mirrored(learned=True)) == first.dimension),
             size=first.size,
             dimension=first.dimension,
             count=count,
