@@ -91,8 +91,8 @@ def squared_norm(filters: Tensor) -> Tensor:
     # the autocorrelation is even along every axis, and so is its Fourier transform
     r = nn.functional.conv2d(nn.functional.pad(k, (0, n, 0, n)), k)[0, 0]
     angle = torch.arange(65, dtype=k.dtype, device=k.device) * (2 * math.pi / 128)
-    cos = 2 * (angle[:, None] * torch.arange(n + 1, dtype=k.dtype, device=k.device)).cos()
-    cos[:, 0] = 1
+    m = torch.arange(n + 1, dtype=k.dtype, device=k.device)
+    cos = torch.where(m > 0, 2, 1) * (angle[:, None] * m).cos()
     for _ in range(2):  # one axis after the other
         r = torch.tensordot(r, cos, ([0], [1]))
     return (1.0024134473682718 * r.max()).to(filters.dtype)
