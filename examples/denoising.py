@@ -1,6 +1,6 @@
 """Learned filters and fluxes as denoisers, by what is proved of them: what does a guarantee cost?
 
-    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S] [--warm]
+    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S] [--warm or --again]
 
 trains the arms (all by default) and tests them, and writes docs/denoising.md from all results in
 examples/results/denoising.json. A run that is stopped goes on where it was; 36,000 steps take about two hours on one
@@ -20,7 +20,7 @@ With --warm an arm starts from the shipped weights for σ = 25, its own or those
 commute with a scaling of the image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times
 as bright; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's method, and shares the
 flux of every channel among its terms; "coupled" starts as deep, its mixtures almost the channels themselves; and
-"free-deep" halves all steps of the free one but the last.
+"free-deep" halves all steps of the free one but the last. With --again it starts from its own shipped weights.
 """
 
 from __future__ import annotations
@@ -152,10 +152,18 @@ def run(arm: str, training: str, test: str, steps: int, sigma: float, out: Path,
     if options.pop("warm", False):
         start, weights = warm(arm, sigma)
         module.load_state_dict(module.state_dict() | weights)
+    if options.pop("again", False):
+        start = f"denoiser-{arm}-{sigma:g}"
+        module.load_state_dict(load_file(PRETRAINED / start / "weights.safetensors"))
+    if options.pop("compiled", False):
+        module.compile(dynamic=False)
     usual = {"batch": 4, "patch": 48, "rate": 0.01 if start != "DCT" else 0.02, "average": 0.999, "save_every": 250}
-    fitted = loom.fit(module, training, steps=steps, sigma=sigma / 255, observed="f", out=out, **{**usual, **options})
-    row = tested(arm, net, fitted.module, training, test, fitted.steps, steps, sigma)
-    return replace(row, start=start), fitted.module
+    given = {name: value for name, value in options.items() if value is not None}
+    fitted = loom.fit(module, training, steps=steps, sigma=sigma / 255, observed="f", out=out, **{**usual, **given})
+    module = net.module()  # one that is not compiled anew for every image
+    module.load_state_dict(fitted.module.state_dict())
+    row = tested(arm, net, module, training, test, fitted.steps, steps, sigma)
+    return replace(row, start=start), module
 
 
 def tested(arm: str, net: Any, module: Any, training: str, test: str, done: int, steps: int, sigma: float) -> Row:
@@ -234,6 +242,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=36000)
     parser.add_argument("--sigma", type=float, default=25.0)
     parser.add_argument("--warm", action="store_true", help="start from the shipped weights for sigma 25")
+    parser.add_argument("--again", action="store_true", help="start from the arm's own shipped weights")
+    parser.add_argument("--patch", type=int, help="side of the patches; 48")
+    parser.add_argument("--rate", type=float, help="learning rate; 0.02, or 0.01 from shipped weights")
+    parser.add_argument("--seed", type=int, help="of patches and noise; 0")
+    parser.add_argument("--compiled", action="store_true", help="by torch.compile, which takes minutes at the start")
     parser.add_argument("--ship", action="store_true", help="put the weights into the package")
     given = parser.parse_args()
     wrong = [arm for arm in given.arms if arm not in ARMS]
@@ -242,7 +255,8 @@ def main() -> None:
     torch.manual_seed(0)
     for arm in given.arms:
         out = ROOT / "out" / "denoising" / f"{arm}-{given.sigma:g}-{Path(given.train).name}"
-        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, warm=given.warm)
+        options = {name: getattr(given, name) for name in ("warm", "again", "compiled", "patch", "rate", "seed")}
+        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, **options)
         if given.ship:
             ship(arm, given.sigma, module)
         print(f"{arm}: {row.psnr:.2f} dB, {row.parameters} parameters, {row.certificate}")

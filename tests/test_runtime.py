@@ -544,6 +544,8 @@ def test_the_denoising_example_keeps_its_results(tmp_path, monkeypatch):
     assert [r.arm for r in rows] == ["nonexpansive", "energy", "free"] and rows[0].images == 3
     assert [r.certificate for r in rows] == ["proved", "proved", "unknown"] and {r.steps for r in rows} == {2}
     assert "| energy | 25 |" in example.page(rows)
+    row, _ = example.run("energy", folder, folder, 1, 25.0, tmp_path / "again", patch=16, again=True, progress=False)
+    assert row.start == "denoiser-energy-25"
     assert (tmp_path / "denoiser-energy-25" / "spec.toml").exists()
 
 
