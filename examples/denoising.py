@@ -227,9 +227,9 @@ what the arm can reach. The free one at σ = 25 had 16,000 steps from the DCT, 8
 patches of 64² 10,000 at 0.006 and 8,000 at 0.004; its row counts the last of them. The one of nine steps had
 28,000 at a rate of 0.007 from those of the free one, and with patches of 64² the 8,000 of its row at 0.006. The
 coupled one had 9,500 at 0.008 from those of the deep one, and with patches of 64² 8,000 at 0.005 and, with another
-seed, the 3,000 of its row at 0.004 (`--again --compiled --patch 64 --rate 0.004 --seed 1`); unrounded it reaches 28.696 dB. Multiplications count the
-two convolutions and the mixture of every step, and not the fluxes. The table says how far each run came; arms that
-are missing were not run.
+seed, the 3,000 of its row at 0.004 (`--again --compiled --patch 64 --rate 0.004 --seed 1`); unrounded it reaches
+28.696 dB. Multiplications count the two convolutions and the mixture of every step, and not the fluxes. The table
+says how far each run came; arms that are missing were not run.
 
 Trained weights of a row on BSD400 come with the package: `loom.pretrained("denoiser-norm-stable-25")`, and
 `pdeloom evaluate denoiser-norm-stable-25 --data FOLDER` tests them on a folder of images.
