@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -243,8 +244,9 @@ def main() -> None:
     parser.add_argument("--test", default="skimage")
     parser.add_argument("--steps", type=int, default=36000)
     parser.add_argument("--sigma", type=float, default=25.0)
-    parser.add_argument("--warm", action="store_true", help="start from the shipped weights for sigma 25")
-    parser.add_argument("--again", action="store_true", help="start from the arm's own shipped weights")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--warm", action="store_true", help="start from the shipped weights for sigma 25")
+    start.add_argument("--again", action="store_true", help="start from the arm's own shipped weights")
     parser.add_argument("--patch", type=int, help="side of the patches; 48")
     parser.add_argument("--rate", type=float, help="learning rate; 0.02, or 0.01 from shipped weights")
     parser.add_argument("--seed", type=int, help="of patches and noise; 0")
@@ -254,6 +256,12 @@ def main() -> None:
     wrong = [arm for arm in given.arms if arm not in ARMS]
     if wrong:
         parser.error(f"{wrong[0]!r} is no arm; choose among {', '.join(ARMS)}")
+    names = [f"denoiser-{arm}-{given.sigma:g}" for arm in given.arms if given.again]
+    missing = [name for name in names if not (PRETRAINED / name).is_dir()]
+    if missing:
+        parser.error(
+            f"--again: no weights of {missing[0]} are shipped; there are {', '.join(sorted(os.listdir(PRETRAINED)))}"
+        )
     torch.manual_seed(0)
     for arm in given.arms:
         out = ROOT / "out" / "denoising" / f"{arm}-{given.sigma:g}-{Path(given.train).name}"
