@@ -249,6 +249,7 @@ def main() -> None:
     start.add_argument("--again", action="store_true", help="start from the arm's own shipped weights")
     parser.add_argument("--patch", type=int, help="side of the patches; 48")
     parser.add_argument("--rate", type=float, help="learning rate; 0.02, or 0.01 from shipped weights")
+    parser.add_argument("--loss", choices=("mse", "mae", "psnr"), help="mse")
     parser.add_argument("--seed", type=int, help="of patches and noise; 0")
     parser.add_argument("--compiled", action="store_true", help="by torch.compile, which takes minutes at the start")
     parser.add_argument("--ship", action="store_true", help="put the weights into the package")
@@ -265,7 +266,9 @@ def main() -> None:
     torch.manual_seed(0)
     for arm in given.arms:
         out = ROOT / "out" / "denoising" / f"{arm}-{given.sigma:g}-{Path(given.train).name}"
-        options = {name: getattr(given, name) for name in ("warm", "again", "compiled", "patch", "rate", "seed")}
+        options = {
+            name: getattr(given, name) for name in ("warm", "again", "compiled", "patch", "rate", "loss", "seed")
+        }
         row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, **options)
         if given.ship:
             ship(arm, given.sigma, module)

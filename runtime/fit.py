@@ -44,6 +44,13 @@ class Fitted:
     """Is this the process that writes?"""
 
 
+LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mse": lambda error: error.square().mean(),
+    "mae": lambda error: error.abs().mean(),
+    "psnr": lambda error: 10 * error.square().mean((1, 2, 3)).log10().mean(),
+}
+
+
 @strict
 def fit(
     module: nn.Module,
@@ -59,6 +66,7 @@ def fit(
     observed: str | Sequence[str] | None = None,
     level: str | None = None,
     schedule: str = "cosine",
+    loss: str = "mse",
     clip: float | None = None,
     average: float | None = None,
     patience: int | None = None,
@@ -68,7 +76,7 @@ def fit(
     accelerator: str = "cpu",
     progress: bool = True,
 ) -> Fitted:
-    """Train a denoiser: minimise the mean squared error on noisy patches by Adam.
+    """Train a denoiser on noisy patches by Adam.
 
     A run in `out` with the same settings is resumed; other settings are a `TrainingError`.
 
@@ -78,6 +86,9 @@ def fit(
         sigma: the standard deviation of the noise, on the scale of the images, or the lowest and the highest one,
             between which every patch has its own.
         rate, schedule: the learning rate, falling along a half "cosine" to 1 % of it, or "constant".
+        loss: "mse", the mean squared error, which the noisiest textures dominate; "mae", the mean absolute error; or
+            "psnr", the mean over all patches of the logarithm of their mean squared error, in dB. A mean of PSNRs over
+            images is the last of them for large patches.
         observed: the data field that is given the noisy image, as f in a reaction β(f − u); of a system one for every
             field.
         level: the data field that is given σ at every pixel, as in g(|∇u|²/σ²); without it the network is blind.
@@ -107,6 +118,8 @@ def fit(
         raise TrainingError(f"fit({type(module).__name__}): give a module of a compiled network, net.module()")
     if schedule not in ("cosine", "constant"):
         raise TrainingError(f"fit(schedule={schedule!r}): {suggest(str(schedule), ['cosine', 'constant'])}")
+    if loss not in LOSSES:
+        raise TrainingError(f"fit(loss={loss!r}): {suggest(str(loss), list(LOSSES))}")
     if average is not None and average >= 1:
         raise TrainingError(f"fit(average={average!r}): the decay of an average lies between 0 and 1, such as 0.999")
     net = NETS.get(type(module))
@@ -116,7 +129,13 @@ def fit(
         raise TrainingError(f"fit(observed={observed!r}): the network has {channels} fields; give one name for each")
     roles = {key: name for key, name in (("observed", observed), ("level", level)) if name is not None}
     recorded = {k: name if isinstance(name, str) else list(name) for k, name in roles.items()}
-    settings |= {**given, **recorded, "sigma": list(noise) if len(noise) > 1 else noise[0], "schedule": schedule}
+    settings |= {
+        **given,
+        **recorded,
+        "sigma": list(noise) if len(noise) > 1 else noise[0],
+        "schedule": schedule,
+        "loss": loss,
+    }
     if not list(module.parameters()):
         raise TrainingError("the network has no weights; compile it with trainable=[…]")
     read = [p.name for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty][1:]
@@ -279,7 +298,7 @@ class _Run:
             part = _cosine(self.step, self.settings["steps"]) if self.settings["schedule"] == "cosine" else 1.0
             group["lr"] = self.settings["rate"] * part
         with self._layers():
-            loss = nn.functional.mse_loss(self._denoise(self.wrapped, noisy, sigma), clean)
+            loss = LOSSES[self.settings["loss"]](self._denoise(self.wrapped, noisy, sigma) - clean)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss is {loss.item()} at step {self.step}; lower rate = {self.settings['rate']}")
         self.optimiser.zero_grad()

@@ -120,6 +120,7 @@ class TrainTable(_Table):
     observed: str | list[str] | None = None
     level: str | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
+    loss: Literal["mse", "mae", "psnr"] = "mse"
     clip: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)
     patience: int | None = Field(None, ge=1)

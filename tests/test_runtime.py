@@ -261,6 +261,23 @@ def test_training_improves_and_keeps_the_certificate(tmp_path):
     assert (tmp_path / "best.safetensors").exists()
 
 
+def test_losses_are_what_their_names_say(tmp_path):
+    """What is recorded after one step is the loss of the network that had none."""
+    data = [as_image(image) for image in images()]
+    noisy, clean, _ = Patches(data, 16, 4, 25 / 255, 0).draw(0)
+    with torch.no_grad():
+        error = (denoiser().module()(noisy) - clean).numpy()
+    wanted = {
+        "mse": np.mean(error**2),
+        "mae": np.mean(np.abs(error)),
+        "psnr": -np.mean([psnr(torch.tensor(e), torch.zeros(e.shape)) for e in error]),
+    }
+    for loss, value in wanted.items():
+        options = {**SMALL, "steps": 1, "save_every": 1, "loss": loss}
+        loom.fit(denoiser().module(), images(), out=tmp_path / loss, **options)
+        assert json.loads((tmp_path / loss / "metrics.jsonl").read_text())["loss"] == pytest.approx(value, rel=1e-5)
+
+
 @pytest.mark.parametrize("more", [{}, {"average": 0.8, "clip": 1e-3, "schedule": "constant", "patience": 9}], ids=str)
 def test_a_stopped_run_resumes_bit_identically(more, tmp_path, monkeypatch):
     data, options = images(), {**SMALL, **more}
@@ -457,6 +474,7 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         ({"accelerator": "tpux"}, "tpux"),
         ({"precision": "3"}, "precision"),
         ({"schedule": "cosin"}, "cosine"),
+        ({"loss": "mes"}, "mse"),
         ({"average": 1.5}, "average"),
         ({"clip": 0}, "clip"),
         ({"patience": -3}, "patience"),
