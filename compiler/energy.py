@@ -138,7 +138,7 @@ def _bank_density(
     return builder.add(ops.ChannelSum(), e, hint="{0}_channels")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     """∫₀ˢ e in closed form, checked by differentiation; None if there is none."""
     terms = sp.Add.make_args(sp.expand_mul(e))
@@ -148,7 +148,9 @@ def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     kinked = _clamped(e, s)
     if kinked is None and e.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign):
         return None
-    found = manualintegrate(e, s) if kinked is None else kinked
+    found = kinked if kinked is not None else _chain_rule(e, s)
+    if found is None:
+        found = manualintegrate(e, s)
     if found.has(sp.Integral, sp.Piecewise) or found.has(sp.I):
         return None
     at_zero = found.xreplace({s: sp.S.Zero}) if s in found.free_symbols else found
@@ -164,6 +166,23 @@ def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
         if not error.is_number or not value.is_real or abs(error) > 1e-9 * (1 + abs(e.xreplace(values))):
             return None
     return found
+
+
+def _chain_rule(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
+    """∫ of c·b'·bᵃ or c·b'·eᵇ, b a function of s, as diffusivities and their fluxes mostly are."""
+    factors = sp.Mul.make_args(e)
+    outer = [f for f in factors if f.has(s) and f.as_base_exp()[0] != s]
+    if len(outer) != 1:
+        return None
+    base, a = outer[0].as_base_exp()
+    if isinstance(outer[0], sp.exp):
+        b, integral = outer[0].exp, outer[0]
+    elif a.is_number:
+        b, integral = base, sp.log(base) if a == -1 else base ** (a + 1) / (a + 1)
+    else:
+        return None
+    c = sp.cancel(sp.Mul(*(f for f in factors if f is not outer[0])) / sp.diff(b, s))
+    return None if c.has(s) else c * integral
 
 
 def _clamped(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:

@@ -137,11 +137,12 @@ def diffusivity(name: str, *parameters: Any) -> sp.Lambda:
     return sp.Lambda(_r, named.build(*map(sp.sympify, parameters)))
 
 
+@lru_cache(maxsize=256)
 def recognise(g: sp.Expr, of: sp.Expr, parameters: tuple[Parameter, ...]) -> str | None:
     """The name of a diffusivity g(of), such as 'perona-malik'."""
     for name, named in DIFFUSIVITIES.items():
         wanted = named.parameters
-        choices = [()] if not wanted else [(p,) for p in parameters] if len(wanted) == 1 else []
+        choices = [()] if not wanted else [(p,) for p in parameters if g.has(p)] if len(wanted) == 1 else []
         for chosen in choices:
             if g == named.build(*chosen).xreplace({_r: of}):
                 return name

@@ -97,6 +97,12 @@ class Search:
         return np.array(patterns)[:, None].repeat(self.width, 1)  # the same in every field
 
     @cache  # noqa: B019 (a search lives as long as one analysis)
+    def _oscillations(self, tau: float) -> tuple[np.ndarray, np.ndarray | None]:
+        """All patterns in all amplitudes, and what one step makes of them."""
+        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
+        return u, self.run(u, tau)
+
+    @cache  # noqa: B019
     def blow_up(self, tau: float) -> Witness | None:
         """Many steps from a small oscillation: it must not grow a hundredfold."""
         u = 1e-1 * self._amplitudes()[0] * self._patterns()
@@ -129,8 +135,7 @@ class Search:
         """The fastest oscillations and constants, small and large: none of them may grow."""
         if self.solves:
             return None
-        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
-        v = self.run(u, tau)
+        u, v = self._oscillations(tau)
         if v is None:
             return None
         axes = tuple(range(1, u.ndim))
@@ -146,8 +151,7 @@ class Search:
         """The energy of the fastest oscillations, small and large, must not rise."""
         if self.solves:
             return None
-        u = np.concatenate([p[None] * self._amplitudes().reshape(-1, *(1,) * p.ndim) for p in self._patterns()])
-        v, data = self.run(u, tau), self.data(self.shape)
+        (u, v), data = self._oscillations(tau), self.data(self.shape)
         if v is None or data is None or not np.isfinite(v).all():
             return None
         before, after = (energy(w + self.level, **data) for w in (u, v))

@@ -82,10 +82,11 @@ def test_the_wheel_works_elsewhere(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")
     home = tmp_path / "venv"
-    venv.create(home, with_pip=True)
+    venv.create(home)
     python = home / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
-    assert run(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel).returncode == 0
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    assert run(*pip, "install", "--no-deps", "--no-index", wheel).returncode == 0
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     spec = tmp_path / "spec.toml"
     spec.write_bytes((ROOT / "examples" / "perona_malik.toml").read_bytes())
