@@ -4,15 +4,15 @@ its norm. It reads one field, or all fields of a system.
 All filters have an odd number of taps per axis, so that values in and out lie on the nodes. They are combinations of
 the cosines of the DCT-II on their window, as in trainable nonlinear reaction diffusion (Chen, Pock, IEEE Trans. Pattern
 Anal. Mach. Intell. 39 (2017) 1256–1272, doi:10.1109/TPAMI.2016.2596743): without the constant they have mean zero, and
-with cosines of one parity per axis they are even or odd.
+with cosines of one parity per axis they are even or odd. A reflected bank holds the 2^d reflections of every filter.
 
     K = C·P     P continues u beyond the boundary (its mirror image, or around), C correlates
     Kᵀ = PᵀCᵀ   Cᵀ spreads, Pᵀ adds what lies beyond the boundary to the nodes it came from
 
 ‖K‖² ≤ ρ = sup_ξ Σ_c |k̂_c(ξ)|², of several fields sup_ξ λ_max(Σ_c k̂_c(ξ)k̂_c(ξ)*), on periodic axes, and about mirror
-planes if every filter is even or odd along those axes; otherwise filters are split into such parts, ‖Σ_p K_p u‖² ≤
-Σ_p ‖K_p u‖²/w_p with Σ_p w_p = 1. ρ is found from samples of that trigonometric polynomial: see runtime/norms.py for
-the proof.
+planes if every filter is even or odd along those axes, or the bank is reflected; otherwise filters are split into such
+parts, ‖Σ_p K_p u‖² ≤ Σ_p ‖K_p u‖²/w_p with Σ_p w_p = 1. ρ is found from samples of that trigonometric polynomial: see
+runtime/norms.py for the proof.
 """
 
 from __future__ import annotations
@@ -57,6 +57,14 @@ def parity_parts(kernels: np.ndarray, axes: Iterable[int]) -> np.ndarray:
     return parts
 
 
+def reflections(kernels: np.ndarray, dimension: int) -> np.ndarray:
+    """Each of the kernels (C, …) followed by its reflections about the last `dimension` axes: (2^d C, …)."""
+    kept = kernels[:, None]
+    for a in range(dimension):
+        kept = np.stack([kept, np.flip(kept, a - dimension)], 2).reshape(len(kernels), -1, *kernels.shape[1:])
+    return kept.reshape(-1, *kernels.shape[1:])
+
+
 def samples(size: int, dimension: int, learned: bool, inputs: int = 1) -> tuple[int, float]:
     """How many frequencies per axis find ρ within ¼ %, or 4 % of trained filters of several fields, whose eigenvalues
     take longer, and by what the largest sample is to be multiplied."""
@@ -69,8 +77,8 @@ def samples(size: int, dimension: int, learned: bool, inputs: int = 1) -> tuple[
 
 @dataclass(frozen=True)
 class Family:
-    """Filters that are combinations of the same cosines, with `start` weights (C, inputs · cosines); `bare` says that
-    the constant is left out."""
+    """Filters that are combinations of the same cosines, with `start` weights (filters, inputs · cosines); `bare` says
+    that the constant is left out."""
 
     parities: Parities
     bare: bool
@@ -92,6 +100,9 @@ class Bank:
     families: tuple[Family, ...]
     symmetric: bool = False
     """Is every filter even or odd along each axis, whatever its weights?"""
+    reflected: bool = False
+    """Does every filter bring its reflections about all axes, with the same weights and the same flux? Channels are
+    ordered by filters, and then as `reflections` says."""
     joint: bool = False
     """Does the diffusivity read all channels, Σ_d (K_d u)²?"""
     mixed: bool = False
@@ -108,8 +119,18 @@ class Bank:
         return len(self.axes)
 
     @property
-    def channels(self) -> int:
+    def copies(self) -> int:
+        """How many channels share the weights of a filter and of its flux."""
+        return int(2**self.dimension) if self.reflected else 1
+
+    @property
+    def filters(self) -> int:
+        """How many filters have weights of their own."""
         return sum(len(f.start) for f in self.families)
+
+    @property
+    def channels(self) -> int:
+        return self.filters * self.copies
 
     @property
     def radius(self) -> int:
@@ -122,19 +143,29 @@ class Bank:
         for f in self.families:
             basis = cosines(self.size, f.parities)[f.bare :]
             rows.append(np.array(f.start).reshape(-1, self.inputs, len(basis)) @ basis)
-        return np.concatenate(rows).reshape(-1, self.inputs, *(self.size,) * self.dimension)
+        kernels = np.concatenate(rows).reshape(-1, self.inputs, *(self.size,) * self.dimension)
+        return reflections(kernels, self.dimension) if self.reflected else kernels
 
     @property
     def mixture(self) -> np.ndarray:
         """The weights w that a mixture starts with, (C, C): every channel reads itself, and a little of all."""
-        found: np.ndarray = (1 - OTHERS) * np.eye(self.channels) + OTHERS / self.channels
-        return found
+        C, own = self.channels, self.filters
+        found: np.ndarray = (1 - OTHERS) * np.eye(C)[:: self.copies] + OTHERS / C
+        if self.reflected:  # what the reflection of a channel reads are the reflections of what that reads
+            found = reflections(found.reshape(own, own, *(2,) * self.dimension), self.dimension)
+        return found.reshape(C, C)
 
     def mirrored(self, learned: bool) -> tuple[int, ...]:
         """The axes along which filters have to be split into their even and odd parts: those with mirror planes, unless
-        all filters are even or odd there, about a node, or odd about a face, where the value on the plane vanishes."""
+        all filters are even or odd there, about a node, or odd about a face, where the value on the plane vanishes; or
+        the bank is reflected: on the periodic grid that mirror images make of this one, Σ_c |(K u)_c|² is then the same
+        on every image."""
         axes = tuple(a for a, axis in enumerate(self.axes) if not axis.periodic)
-        if self.symmetric or (not learned and all(_pure(k, 1 + a) for k in self.kernels for a in axes)):
+        if (
+            self.symmetric
+            or self.reflected
+            or (not learned and all(_pure(k, 1 + a) for k in self.kernels for a in axes))
+        ):
             return ()
         return axes
 

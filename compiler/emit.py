@@ -358,7 +358,7 @@ class _Emitter:
 
     def _shape(self, attribute: str, p: Parameter | None = None) -> str:
         sizes = [self._groups] if self._per_step(attribute) else []
-        sizes += [str(bank.channels) for bank in self.system.banks[:1]] if p in self.channelled else []
+        sizes += [str(bank.filters) for bank in self.system.banks[:1]] if p in self.channelled else []
         return tuple_code(sizes)
 
     @property
@@ -485,10 +485,13 @@ class _Emitter:
                 ", positive and finite for every weight." if p.is_positive else "."
             )
             value = value_code(p, self._at_step(weight_name(p)))
+            lines = []
             if p in self.channelled:
+                if (copies := self.system.banks[0].copies) > 1:  # the reflections of a filter share it
+                    lines, value = [f"own = {value}"], f"own.reshape(-1, 1).expand(-1, {copies})"
                 value += f".reshape({', '.join(['-1', *['1'] * len(self.axes)])})"
                 doc = doc.replace(" of step k", " of every channel in step k")
-            add(f"get_{p.name}", doc, f"return {value}")
+            add(f"get_{p.name}", doc, *lines, f"return {value}")
         for label, K in self.learned.items():
             total = " + ".join(f"{o.l1} * w[{i}].abs()" for i, o in enumerate(K.orbits()))
             lines = [f"w = {self._at_step(label)}", *assign("bound", total, LINE - 8), "return bound**2"]

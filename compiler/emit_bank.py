@@ -23,9 +23,11 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
         .get_template("torch/filters.py.j2")
         .render(
             normed=normed,
+            reflected=first.reflected,
             several=first.most > 1,
             padding=tuple_code(["0", "n"] * first.dimension),
-            even=first.most == 1 and (first.symmetric or len(first.mirrored(learned=True)) == first.dimension),
+            even=first.most == 1
+            and (first.symmetric or first.reflected or len(first.mirrored(learned=True)) == first.dimension),
             size=first.size,
             dimension=first.dimension,
             count=count,
@@ -60,7 +62,7 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
     """Statements of the constructor: the weights of trained filters, or the filters themselves; `repeats` is the
     number of sets, None for one that is shared."""
     taps, kind = " × ".join([str(bank.size)] * bank.dimension), "dtype=dtype, device=device"
-    lines, made = [f"# {bank.channels} filters of {taps} taps"], []
+    lines, made = [f"# {bank.filters} filters of {taps} taps{', and their reflections' * bank.reflected}"], []
     for family in bank.families:
         name = name_of(bank, family)
         parities = tuple_code([str(p) for p in family.parities])
@@ -86,11 +88,11 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
 
 
 def _mixture_weights(bank: Bank, kind: str, repeats: str | None) -> list[str]:
-    C = bank.channels
+    C, rows = bank.channels, f"[::{bank.copies}]" * bank.reflected
     repeated = "mix.log()" if repeats is None else f"mix.log().repeat({repeats}, 1, 1)"
     return [
         "# a mixture of the channels for each of them: itself, and a little of all",
-        f"mix = {literal(1 - OTHERS)} * torch.eye({C}, {kind}) + {literal(OTHERS)} / {C}",
+        f"mix = {literal(1 - OTHERS)} * torch.eye({C}, {kind}){rows} + {literal(OTHERS)} / {C}",
         f"self.log_mix_{bank.label} = nn.Parameter({repeated})",
     ]
 
@@ -100,7 +102,11 @@ def mixture(bank: Bank, at: Callable[[str], str]) -> list[str]:
     shape = ", ".join([str(bank.channels)] * 2 + ["1"] * bank.dimension)
     value = f"{at(f'log_mix_{bank.label}')}.clamp(-20, 20).exp()"
     doc = f"What every channel of step k reads of all: ({shape}), positive."
-    return [doc, f"mix = {value}", f"return mix.reshape({shape})"]
+    lines = [f"mix = {value}"]
+    if bank.reflected:  # a row for every filter, and its reflections read the reflections of what it reads
+        by_filter = ", ".join([str(bank.filters)] * 2 + ["2"] * bank.dimension)
+        lines.append(f"mix = reflections(mix.reshape({by_filter}))")
+    return [doc, *lines, f"return mix.reshape({shape})"]
 
 
 def method(bank: Bank, at: Callable[[str], str]) -> list[str]:
@@ -112,6 +118,8 @@ def method(bank: Bank, at: Callable[[str], str]) -> list[str]:
 def _together(start: str, made: list[str], bank: Bank) -> list[str]:
     """The families of a bank as one array (C, inputs, taps)."""
     shape = ", ".join(["-1", str(bank.inputs), *[str(bank.size)] * bank.dimension])
+    if bank.reflected:
+        return [f"{start}reflections(({made[0]}).reshape({shape}))"]
     if len(made) == 1:
         return [f"{start}({made[0]}).reshape({shape})"]
     return ["families = (", *(f"    {m}," for m in made), ")", f"{start}torch.cat(families).reshape({shape})"]

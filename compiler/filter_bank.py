@@ -45,8 +45,10 @@ class FilterBank:
         joint: the diffusivity reads Σ_d (K_d u)² and is the same for all channels, instead of (K_c u)² in each; or
             "learned": that of every channel reads a mixture Σ_d w_cd (K_d u)² of its own, with trained weights w > 0.
             Norms are as stable as without, and nothing is the gradient of an energy any more.
-        symmetric: every filter is even or odd along each axis. The net commutes with reflections, and the bound on ‖K‖
-            about mirror planes is sharp instead of up to 2^d times too large (docs/filters.md).
+        symmetric: True: every filter is even or odd along each axis. "reflected": filters have any shape and bring
+            their reflections, 2^d channels with the weights of one, of the flux as well. With both the net commutes
+            with reflections, and the bound on ‖K‖ about mirror planes is sharp instead of up to 2^d times too large
+            (docs/filters.md).
         zero_mean: filters vanish on constants.
         own_fluxes: every channel has its own trained parameters of the flux.
         seed: of what is random.
@@ -58,7 +60,7 @@ class FilterBank:
     size: int = 5
     init: str = "derivatives"
     joint: bool | str = False
-    symmetric: bool = False
+    symmetric: bool | str = False
     zero_mean: bool = True
     own_fluxes: bool = False
     seed: int = 0
@@ -77,14 +79,24 @@ class FilterBank:
             raise DiscretisationError(f"FilterBank(init={self.init!r}): {suggest(str(self.init), list(INITIAL))}")
         for name in ("joint", "symmetric", "zero_mean", "own_fluxes"):
             value = getattr(self, name)
-            if not isinstance(value, bool) and (name, value) != ("joint", "learned"):
-                learned = ', or "learned"' * (name == "joint")
-                raise DiscretisationError(f"FilterBank({name}={value!r}): True or False{learned}")
+            word = {"joint": "learned", "symmetric": "reflected"}.get(name)
+            if not isinstance(value, bool) and (word is None or value != word):
+                other = f', or "{word}"' if word else ""
+                raise DiscretisationError(f"FilterBank({name}={value!r}): True or False{other}")
+        if self.symmetric == "reflected" and self.init == "derivatives":
+            raise DiscretisationError(
+                "FilterBank(symmetric='reflected', init='derivatives'): D and its reflections are no longer D; use "
+                "init='dct' or 'orthonormal'"
+            )
         if self.joint is True and self.own_fluxes:
             raise DiscretisationError(
                 "FilterBank(joint=True, own_fluxes=True): a joint diffusivity is one for all; joint='learned' has one "
                 "for every channel"
             )
+
+    @property
+    def reflected(self) -> bool:
+        return self.symmetric == "reflected"
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         if problem.boundaries:
@@ -110,6 +122,11 @@ class FilterBank:
             raise UnsupportedTermError(
                 "FilterBank: diffusion tensors, cross-diffusion and smoothed values have no filters; use "
                 "FiniteDifference"
+            )
+        if self.reflected and self.channels % 2**problem.dimension:
+            raise DiscretisationError(
+                f"FilterBank(channels={self.channels}, symmetric='reflected'): every filter has {2**problem.dimension} "
+                f"reflections, itself among them; give a multiple of that"
             )
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
         values = {p.name: p.value for p in problem.parameters}
@@ -138,7 +155,7 @@ class FilterBank:
             term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight, of=(terms[0].component,))
             self._check_own(problem, term)
             fluxes.append(DiscreteFlux(term, (), local=term.local and not self.joint, bank=bank))
-        kind = "even or odd filters" if self.symmetric else "filters"
+        kind = "reflected filters" if self.reflected else "even or odd filters" if self.symmetric else "filters"
         mixed = ", ‖K u‖_c² = Σ_d mix_cd (K_d u)²" * (self.joint == "learned")
         method = f"a bank of {self.channels} {kind} of {self.size} taps per axis{mixed}"
         return SemiDiscrete(problem, grid, axes, tuple(fluxes), (), method)
@@ -174,8 +191,10 @@ class FilterBank:
         kernels = np.stack([np.multiply.outer(c, k) for k in self._cosines([self.size] * len(axes)) for c in line])
         if self.init == "orthonormal":
             rng, sets = np.random.default_rng(self.seed), math.ceil(self.channels / len(kernels))
-            kernels = np.concatenate([self._mixed(kernels, rng, pure=self.symmetric) for _ in range(sets)])
-        kernels = self._enough(kernels, self.channels)
+            kernels = np.concatenate([self._mixed(kernels, rng, pure=self.symmetric is True) for _ in range(sets)])
+        kernels = self._enough(kernels, self.channels // 2 ** len(axes) if self.reflected else self.channels)
+        if self.reflected and self.init == "dct":
+            kernels = kernels + self._others(kernels)
         bank = self._grouped(label, kernels, axes)
         size = max(_energy(D).max() for D in every)
         return self._grouped(label, kernels * math.sqrt(size / bank.squared_norm()), axes)
@@ -242,6 +261,18 @@ class FilterBank:
         turns = [np.tensordot(np.linalg.qr(rng.standard_normal((len(g), len(g))))[0], g, 1) for g in groups.values()]
         return np.stack([k for turn in itertools.zip_longest(*turns) for k in turn if k is not None])
 
+    def _others(self, kernels: np.ndarray) -> np.ndarray:
+        """Random filters of half the norm, low frequencies most: an even or odd filter, which its reflections would
+        only repeat, would never become another, for its gradient is even or odd as well."""
+        inputs, d = kernels.shape[1], kernels.ndim - 2
+        frequencies = np.indices((self.size,) * d).sum(0).ravel()[self.zero_mean :]
+        weights = np.random.default_rng(self.seed).standard_normal((len(kernels), inputs, len(frequencies)))
+        weights /= np.maximum(frequencies, 1)
+        weights *= 0.5 / np.linalg.norm(weights, axis=(1, 2), keepdims=True)
+        basis = cosines(self.size, (None,) * d)[self.zero_mean :]
+        others: np.ndarray = weights @ basis
+        return others.reshape(kernels.shape)
+
     def _enough(self, kernels: np.ndarray, count: int) -> np.ndarray:
         """The first filters, or all of them and random combinations within every parity."""
         rng = np.random.default_rng(self.seed)
@@ -254,7 +285,7 @@ class FilterBank:
         """The bank of these filters as weights of the cosines."""
         inputs, families = kernels.shape[1], []
         taps = kernels.reshape(len(kernels), inputs, -1)
-        for parities in itertools.product((0, 1) if self.symmetric else (None,), repeat=len(axes)):
+        for parities in itertools.product((0, 1) if self.symmetric is True else (None,), repeat=len(axes)):
             bare = self.zero_mean and 1 not in parities
             weights = taps @ cosines(self.size, parities)[bare:].T
             weights[abs(weights) < _TINY * abs(taps).max()] = 0
@@ -262,8 +293,8 @@ class FilterBank:
             if len(members):
                 families.append(Family(parities, bare, tuple(tuple(map(float, w.ravel())) for w in members)))
         return Bank(
-            label, self.size, axes, tuple(families), self.symmetric, bool(self.joint), self.joint == "learned",
-            self.own_fluxes, inputs, most=inputs,
+            label, self.size, axes, tuple(families), self.symmetric is True, self.reflected, bool(self.joint),
+            self.joint == "learned", self.own_fluxes, inputs, most=inputs,
         )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ class SpaceTable(_Table):
     size: int | None = None
     init: str | None = None
     joint: bool | str | None = None
-    symmetric: bool | None = None
+    symmetric: bool | str | None = None
     zero_mean: bool | None = None
     own_fluxes: bool | None = None
     seed: int | None = None

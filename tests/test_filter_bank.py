@@ -122,6 +122,9 @@ OPTIONS = {
     "many": {"channels": 30, "size": 3},
     "many symmetric": {"channels": 30, "size": 3, "symmetric": True, "init": "dct"},
     "symmetric dct": {"symmetric": True, "init": "dct", "own_fluxes": True},
+    "reflected": {"symmetric": "reflected", "init": "dct", "own_fluxes": True},
+    "reflected orthonormal": {"symmetric": "reflected", "init": "orthonormal"},
+    "many reflected": {"channels": 48, "size": 3, "symmetric": "reflected", "init": "dct", "joint": True},
 }
 
 
@@ -192,7 +195,7 @@ def test_second_derivatives_and_several_laws():
 @given(
     st.sampled_from([(1, 5), (1, 7), (2, 3), (2, 5), (3, 3)]),
     st.tuples(*[st.sampled_from([NO_FLUX, PERIODIC])] * 3),
-    st.booleans(),
+    st.sampled_from([False, True, "reflected"]),
     st.integers(0, 10**6),
 )
 def test_the_transpose_is_exact(shape, sides, symmetric, seed):
@@ -200,11 +203,11 @@ def test_the_transpose_is_exact(shape, sides, symmetric, seed):
     axes = loom.coordinates(" ".join("xyz"[:dimension]))
     axes = axes if isinstance(axes, tuple) else (axes,)
     pde = equation(dimension=dimension, boundary=dict(zip(axes, sides, strict=False)))
-    net = network(pde, channels=6, size=size, init="orthonormal", symmetric=symmetric, trainable=["stencil"])
+    net = network(pde, channels=8, size=size, init="orthonormal", symmetric=symmetric, trainable=["stencil"])
     module = shaken(net.module(dtype=torch.float64), seed=seed)
     rng = np.random.default_rng(seed)
     grid = tuple(int(n) for n in rng.integers(size // 2, 9, dimension))  # as small as a ring allows
-    u, v = state((1, 1, *grid), seed), state((1, 6, *grid), seed + 1)
+    u, v = state((1, 1, *grid), seed), state((1, 8, *grid), seed + 1)
     K = module.K(0).detach()
     convolve, transposed = getattr(torch, f"conv{dimension}d"), getattr(torch, f"conv_transpose{dimension}d")
     Ku, Kv = convolve(module.extend(u), K), module.fold(transposed(v, K))
@@ -224,7 +227,7 @@ def true_norm(module, grid, k=0):
 
 
 @pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
-@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("symmetric", [True, False, "reflected"])
 def test_the_norm_is_a_bound_and_sharp_where_it_is_said_to_be(boundary, symmetric):
     net = network(equation(boundary=boundary), channels=8, symmetric=symmetric, init="dct", trainable=["stencil"])
     for seed in range(3):
@@ -233,8 +236,9 @@ def test_the_norm_is_a_bound_and_sharp_where_it_is_said_to_be(boundary, symmetri
         assert norm <= bound
         sharp = symmetric or boundary is PERIODIC
         assert bound <= norm * (1.1 if sharp else 4.0)
-        other = loom.bank_norm(module.K(0).detach(), "periodic" if boundary is PERIODIC else "even")
-        if sharp:  # the same theorem with other samples
+        even = symmetric is True and boundary is NO_FLUX
+        other = loom.bank_norm(module.K(0).detach(), "even" if even else "periodic")
+        if sharp:  # the same theorem with other samples, and that of reflected banks is in test_reflected_banks…
             assert bound == pytest.approx(float(other) ** 2, rel=2e-2)
 
 
@@ -263,6 +267,62 @@ def test_symmetric_filters_are_even_or_odd_and_the_net_commutes_with_reflections
             assert (module(u.flip(dims)) - module(u).flip(dims)).abs().max() < 1e-13
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+@pytest.mark.parametrize("joint", [False, "learned"])
+def test_reflected_banks_have_the_reflections_of_every_filter(dimension, joint):
+    """One by one and in order, with the same flux; what a reflection reads are the reflections of what the filter
+    reads; the net commutes with them. All for any weights, and on axes of both kinds."""
+    axes = "xyz"[:dimension]
+    boundary = dict(zip(loom.coordinates("x y z"), (NO_FLUX, PERIODIC, NO_FLUX), strict=True))
+    boundary = {x: b for x, b in boundary.items() if str(x) in axes}
+    pde = equation("isotropic", dimension, boundary, g=M)
+    net = network(pde, channels=16, size=3, trainable=["flux", "stencil"], own_fluxes=True, joint=joint, **REFLECTED)
+    module, copies = shaken(net.module(torch.float64)), 2**dimension
+    filters = module.weights_K.shape[1]
+    assert filters * copies == 16 and module.log_m_a1.shape == (3, filters)
+    kernels = module.K(1).detach().reshape(filters, *(2,) * dimension, *(3,) * dimension)
+    for a in range(dimension):  # the index of a reflection flips with the taps
+        torch.testing.assert_close(kernels.flip(1 + a), kernels.flip(1 + dimension + a), rtol=0, atol=0)
+    assert (kernels - kernels.flip(1)).abs().max() > 0.01, "filters of any shape"
+    for p in net.compiled.training.parameters:
+        own = getattr(module, f"get_{p}")(1).detach().reshape(filters, copies)
+        assert (own == own[:, :1]).all() and (own[0] != own[1]).all()
+    u = state((2, 1, *(7, 6, 5)[:dimension]))
+    with torch.no_grad():
+        for a in range(dimension):
+            assert (module(u.flip(2 + a)) - module(u).flip(2 + a)).abs().max() < 1e-13
+        if joint:
+            mix = module.mix_K(1).reshape(filters, *(2,) * dimension, filters, *(2,) * dimension)
+            for a in range(dimension):
+                assert (mix.flip(1 + a) == mix.flip(2 + dimension + a)).all()
+
+
+def test_reflected_banks_of_several_fields():
+    """Colour: all filters read all fields. The network is the reference, its bound on the norm is sharp, and norms do
+    not grow for any weights."""
+    x, y = loom.coordinates("x y")
+    fields = [loom.field(name, x, y) for name in "abc"]
+    g = loom.diffusivity("perona-malik", LAM)
+    pde = loom.PDE([Eq(loom.dt(u), loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u))) for u in fields], NO_FLUX)
+    net = network(pde, trainable=["stencil", LAM], channels=12, size=3, own_fluxes=True, **REFLECTED)
+    module, u = net.module(torch.float64), state((2, 3, 9, 8))
+    assert module.weights_K.shape == (3, 3, 3, 8)
+    np.testing.assert_allclose(module(u).detach().numpy(), net.reference(u.numpy()), rtol=0, atol=1e-12)
+    shaken(module)
+    K, shape = module.K(0).detach(), (1, 3, 24, 24)
+
+    def product(v):
+        v = torch.from_numpy(np.asarray(v, dtype=float)).reshape(shape)
+        return module.fold(torch.conv_transpose2d(torch.conv2d(module.extend(v), K), K)).numpy().ravel()
+
+    n = int(np.prod(shape))
+    norm = svds(LinearOperator((n, n), matvec=product, rmatvec=product), k=1, tol=1e-8)[1][0]
+    bound = float(module.norm2_K(0).detach())
+    assert norm <= bound <= 1.15 * norm
+    with torch.no_grad():
+        assert (module(u).flatten(1).norm(dim=1) <= u.flatten(1).norm(dim=1)).all()
+
+
 def test_means_are_kept_and_constants_are_at_rest():
     module = shaken(network(equation(), trainable=["stencil", "tau"]).module(dtype=torch.float64))
     u = state()
@@ -278,9 +338,11 @@ M = loom.learned_flux("m", kind="charbonnier", terms=2, start=loom.diffusivity("
 
 
 LEARNED = {"joint": "learned", "symmetric": True, "own_fluxes": True}
+REFLECTED = {"symmetric": "reflected", "init": "dct"}
 
 
-@pytest.mark.parametrize("options", [{}, {"symmetric": True, "own_fluxes": True}, {"joint": True}, LEARNED], ids=str)
+@pytest.mark.parametrize("options", [{}, {"symmetric": True, "own_fluxes": True}, {"joint": True}, LEARNED, LEARNED | REFLECTED],
+                         ids=str)  # fmt: skip
 def test_norms_decrease_for_any_weights(options):
     pde = equation("isotropic", g=G, reaction=True)
     net = network(pde, trainable=["flux", BETA, "stencil", "tau"], **options)
@@ -372,9 +434,10 @@ def test_own_fluxes_are_bounded_channel_by_channel():
         assert float(module.norm2_K(0)) < 0.95 * float(L.max() * loom.bank_norm(module.K(0), "even") ** 2)
 
 
-def test_monotone_fluxes_keep_distances():
-    net = network(equation(g=M), trainable=["flux", "stencil", "tau"], symmetric=True, own_fluxes=True,
-                  guarantee="nonexpansive")  # fmt: skip
+@pytest.mark.parametrize("options", [{"symmetric": True}, REFLECTED], ids=str)
+def test_monotone_fluxes_keep_distances(options):
+    net = network(equation(g=M), trainable=["flux", "stencil", "tau"], own_fluxes=True, guarantee="nonexpansive",
+                  **options)  # fmt: skip
     assert net.stability["nonexpansive"].status == "proved"
     module = shaken(net.module(dtype=torch.float64), 1.0)
     assert module.certificate()["status"] == "proved"
@@ -384,9 +447,9 @@ def test_monotone_fluxes_keep_distances():
         assert ((module(u) - module(v)).flatten(1).norm(dim=1) <= (u - v).flatten(1).norm(dim=1) * (1 + 1e-12)).all()
 
 
-@pytest.mark.parametrize("joint", [False, True])
-def test_the_energy_falls_and_its_gradient_is_the_right_hand_side(joint):
-    net = network(equation("isotropic"), loom.ForwardEuler(1), joint=joint)
+@pytest.mark.parametrize("options", [{}, {"joint": True}, REFLECTED], ids=str)
+def test_the_energy_falls_and_its_gradient_is_the_right_hand_side(options):
+    net = network(equation("isotropic"), loom.ForwardEuler(1), **options)
     module = net.module(dtype=torch.float64)
     u = state(scale=0.5).requires_grad_()
     (gradient,) = torch.autograd.grad(module.energy(u).sum(), u)
@@ -404,11 +467,10 @@ def test_the_maximum_principle_is_not_claimed():
 # --- training, saving, reading back --------------------------------------------------------------------------
 
 
-def test_gradients():
+@pytest.mark.parametrize("options", [{"channels": 3, "init": "orthonormal"}, {"channels": 4, **REFLECTED}], ids=str)
+def test_gradients(options):
     pde = equation("isotropic", g=G, reaction=True)
-    net = network(
-        pde, loom.ForwardEuler(1), ["flux", BETA, "stencil", "tau"], 3, 3, init="orthonormal", own_fluxes=True
-    )
+    net = network(pde, loom.ForwardEuler(1), ["flux", BETA, "stencil", "tau"], size=3, own_fluxes=True, **options)
     module = shaken(net.module(dtype=torch.float64), 0.1)
     names = [n for n, _ in module.named_parameters()]
     u, f = state((1, 1, 4, 4)).requires_grad_(), state((1, 1, 4, 4), 1)
@@ -423,6 +485,8 @@ def test_weights_are_those_that_matter():
     """Zero-mean filters of 5 × 5 taps have 24 weights; even or odd ones 6 or 8, 4 if odd twice."""
     one = network(equation(), trainable=["stencil"], shared=True, init="dct", channels=8).module()
     assert [tuple(p.shape) for p in one.parameters()] == [(8, 24)]
+    reflected = network(equation(), trainable=["stencil"], channels=32, **REFLECTED).module()
+    assert [tuple(p.shape) for p in reflected.parameters()] == [(3, 8, 24)]
     many = network(equation(), trainable=["stencil"], init="dct", channels=8, symmetric=True).module()
     shapes = {n.removeprefix("weights_K_"): tuple(p.shape) for n, p in many.named_parameters()}
     assert {n: s[2] for n, s in shapes.items()} == {"even_even": 8, "even_odd": 6, "odd_even": 6, "odd_odd": 4}
@@ -430,8 +494,9 @@ def test_weights_are_those_that_matter():
     assert not list(network(equation()).module().parameters())
 
 
-def test_compile_export_and_functional_transforms(tmp_path):
-    net = network(equation(), channels=4, size=3, trainable=["stencil", "lam", "tau"], symmetric=True)
+@pytest.mark.parametrize("options", [{"symmetric": True}, {"joint": "learned", **REFLECTED}], ids=str)
+def test_compile_export_and_functional_transforms(options):
+    net = network(equation(), channels=4, size=3, trainable=["stencil", "lam", "tau"], **options)
     module = net.module(dtype=torch.float64)
     u = state((2, 1, 8, 8))
     plain = module(u).detach()
@@ -444,8 +509,9 @@ def test_compile_export_and_functional_transforms(tmp_path):
     assert (jacobian - (module(u + step * u) - module(u - step * u)).detach() / (2 * step)).abs().max() < 1e-8
 
 
-def test_saving_and_reading_back(tmp_path):
-    net = network(equation("isotropic", g=G), trainable=["flux", "stencil", "tau"], symmetric=True, own_fluxes=True)
+@pytest.mark.parametrize("options", [{"symmetric": True}, REFLECTED], ids=str)
+def test_saving_and_reading_back(options, tmp_path):
+    net = network(equation("isotropic", g=G), trainable=["flux", "stencil", "tau"], own_fluxes=True, **options)
     module = shaken(net.module(dtype=torch.float64), 0.3)
     net.save(tmp_path / "net", module)
     loaded = loom.load(tmp_path / "net")
@@ -516,7 +582,9 @@ def test_filters_are_trained_with_plain_convolutions_in_single_precision(precisi
         ({"channels": 8, "size": 4}, "use 5"),
         ({"channels": 8, "size": 2.5}, "whole number"),
         ({"channels": 8, "init": "gabor"}, "gabor"),
-        ({"channels": 8, "symmetric": "yes"}, "True or False"),
+        ({"channels": 8, "symmetric": "yes"}, "True or False, or \"reflected\""),
+        ({"channels": 6, "symmetric": "reflected", "init": "dct"}, "a multiple of that"),
+        ({"channels": 8, "symmetric": "reflected"}, "use init='dct'"),
         ({"channels": 8, "joint": True, "own_fluxes": True}, "one for all"),
         ({"channels": 8, "joint": "yes"}, "True or False, or \"learned\""),
         ({"channels": 8, "own_fluxes": "learned"}, "True or False$"),
