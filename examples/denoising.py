@@ -1,6 +1,7 @@
 """Learned filters and fluxes as denoisers, by what is proved of them: what does a guarantee cost?
 
-    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S] [--warm or --again]
+    python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S]
+                                 [--warm or --again or --seeds N]
 
 trains the arms (all by default) and tests them, and writes docs/denoising.md from all results in
 examples/results/denoising.json. A run that is stopped goes on where it was; 36,000 steps take about two hours on one
@@ -8,6 +9,8 @@ core. The folders hold grey images, such as BSD400 and BSD68; without them the p
 
     norm-stable    ‖u⁺‖ ≤ max(‖u‖, ‖f‖) in every step: mixtures of Perona–Malik fluxes, positive weights
     nonexpansive   ‖S(u) − S(v)‖ ≤ ‖u − v‖: mixtures of Charbonnier fluxes
+    nonexpansive-reflected
+                   as nonexpansive, and the filters are 16 of any shape and their reflections, not 32 even or odd ones
     deep           as norm-stable, twice as many steps
     coupled        as deep, and the diffusivity of every channel reads a learned mixture of all (joint="learned")
     energy         E(u⁺) ≤ E(u): Perona–Malik fluxes with weights of either sign
@@ -20,7 +23,8 @@ With --warm an arm starts from the shipped weights for σ = 25, its own or those
 commute with a scaling of the image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times
 as bright; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's method, and shares the
 flux of every channel among its terms; "coupled" starts as deep, its mixtures almost the channels themselves; and
-"free-deep" halves all steps of the free one but the last. With --again it starts from its own shipped weights.
+"free-deep" halves all steps of the free one but the last. With --again it starts from its own shipped weights. With
+--seeds it is trained anew for every seed, and a second table says how far they spread.
 """
 
 from __future__ import annotations
@@ -31,7 +35,10 @@ import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby, product
+from operator import attrgetter
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -44,6 +51,7 @@ from pdeloom.runtime.data import load_images
 from pdeloom.runtime.load import write_atomic
 from pdeloom.runtime.metrics import score
 
+OPTIONS = ("warm", "again", "compiled", "patch", "batch", "rate", "loss", "seed")
 ROOT = Path(__file__).parents[1]
 PRETRAINED = ROOT / "runtime" / "pretrained"
 RESULTS = ROOT / "examples" / "results" / "denoising.json"
@@ -57,7 +65,7 @@ class Arm:
     start: str
     sign: str
     guarantee: str | None
-    symmetric: bool = True
+    symmetric: bool | str = True
     joint: bool | str = False
     channels: int = 32
     terms: int = 4
@@ -68,6 +76,9 @@ class Arm:
 ARMS = {
     "norm-stable": Arm("rational", "perona-malik", "positive", "norm decrease"),
     "nonexpansive": Arm("charbonnier", "charbonnier", "positive", "nonexpansive"),
+    "nonexpansive-reflected": Arm(
+        "charbonnier", "charbonnier", "positive", "nonexpansive", symmetric="reflected", channels=64
+    ),
     "deep": Arm("rational", "perona-malik", "positive", "norm decrease", layers=16),
     "coupled": Arm("rational", "perona-malik", "positive", "norm decrease", joint="learned", layers=16),
     "energy": Arm("rational", "perona-malik", "free", "energy decrease"),
@@ -96,6 +107,8 @@ class Row:
     test: str
     images: int
     start: str = "DCT"
+    seed: int | None = None
+    """Of patches and noise, where a row is one of several that say how much it matters."""
 
 
 def network(name: str, **changes: int) -> Any:
@@ -190,9 +203,10 @@ def ship(arm: str, sigma: float, module: Any) -> None:
 
 def keep(row: Row) -> list[Row]:
     """All results, this one in place of an older one of its kind."""
+    kind = attrgetter("arm", "sigma", "training", "seed")
     old = [Row(**r) for r in json.loads(RESULTS.read_text(encoding="utf-8"))] if RESULTS.exists() else []
-    rows = [r for r in old if (r.arm, r.sigma, r.training) != (row.arm, row.sigma, row.training)] + [row]
-    rows.sort(key=lambda r: (r.training, r.sigma, list(ARMS).index(r.arm)))
+    rows = [r for r in old if kind(r) != kind(row)] + [row]
+    rows.sort(key=lambda r: (r.training, r.sigma, list(ARMS).index(r.arm), r.seed or 0))
     write_atomic(RESULTS, json.dumps([asdict(r) for r in rows], indent=1) + "\n")
     return rows
 
@@ -209,13 +223,41 @@ def page(rows: list[Row]) -> str:
         "training steps | from | trained on | tested on |",
         "|---|---:|---:|---:|---:|---:|---|---:|---|---|---|",
     ]
-    for r in rows:
+    for r in (r for r in rows if r.seed is None):
         steps = f"{r.steps}" if r.steps == r.of else f"{r.steps} of {r.of}"
         lines.append(
             f"| {r.arm} | {r.sigma:g} | {r.psnr:.2f} | {r.ssim:.4f} | {r.parameters} | {r.multiplications} | "
             f"{r.certificate} | {steps} | {r.start} | {r.training} | {r.images} images of {r.test} |"
         )
-    return "\n".join([*lines, "", NOTES.strip(), ""])
+    return "\n".join([*lines, "", NOTES.strip(), *spread([r for r in rows if r.seed is not None]), ""])
+
+
+def spread(rows: list[Row]) -> list[str]:
+    """What every arm reaches with several seeds, and how far from the first arm it is with the same seed."""
+    if not rows:
+        return []
+    lines = [
+        "",
+        "## How much does the seed matter?",
+        "",
+        "The seed draws patches and noise; filters start from the DCT. Means, and in brackets the lowest and the "
+        "highest, of PSNR and of its difference to that of the first arm with the same seed.",
+        "",
+        "| arm | σ | seeds | training steps | PSNR dB | difference dB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+
+    def summary(values: list[float], form: str) -> str:
+        return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+    draw = attrgetter("training", "sigma", "seed")
+    first = {draw(r): r for r in reversed(rows)}
+    for _, group in groupby(rows, attrgetter("training", "sigma", "arm")):
+        r, *_ = several = list(group)
+        found = summary([r.psnr for r in several], ".3f")
+        apart = summary([r.psnr - first[draw(r)].psnr for r in several], "+.3f")
+        lines.append(f"| {r.arm} | {r.sigma:g} | {len(several)} | {r.of} | {found} | {apart} |")
+    return lines
 
 
 NOTES = """
@@ -247,7 +289,9 @@ def main() -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--warm", action="store_true", help="start from the shipped weights for sigma 25")
     start.add_argument("--again", action="store_true", help="start from the arm's own shipped weights")
+    start.add_argument("--seeds", type=int, help="train so many times, for the table of what seeds do")
     parser.add_argument("--patch", type=int, help="side of the patches; 48")
+    parser.add_argument("--batch", type=int, help="patches in a batch; 4")
     parser.add_argument("--rate", type=float, help="learning rate; 0.02, or 0.01 from shipped weights")
     parser.add_argument("--loss", choices=("mse", "mae", "psnr"), help="mse")
     parser.add_argument("--seed", type=int, help="of patches and noise; 0")
@@ -263,15 +307,19 @@ def main() -> None:
         parser.error(
             f"--again: no weights of {missing[0]} are shipped; there are {', '.join(sorted(os.listdir(PRETRAINED)))}"
         )
+    if given.seeds and given.ship:
+        parser.error("--seeds and --ship: which of them is to be shipped? Train that one by --seed")
     torch.manual_seed(0)
-    for arm in given.arms:
-        out = ROOT / "out" / "denoising" / f"{arm}-{given.sigma:g}-{Path(given.train).name}"
-        options = {
-            name: getattr(given, name) for name in ("warm", "again", "compiled", "patch", "rate", "loss", "seed")
-        }
+    for arm, seed in product(given.arms, range(given.seeds) if given.seeds else [None]):
+        name = f"{arm}-{given.sigma:g}-{Path(given.train).name}" + ("" if seed is None else f"-seed-{seed}")
+        out = ROOT / "out" / "denoising" / name
+        options = {name: value for name, value in vars(given).items() if name in OPTIONS}
+        if seed is not None:
+            options["seed"] = seed
         row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, **options)
         if given.ship:
             ship(arm, given.sigma, module)
+        row = replace(row, seed=seed)
         print(f"{arm}: {row.psnr:.2f} dB, {row.parameters} parameters, {row.certificate}")
         write_atomic(ROOT / "docs" / "denoising.md", page(keep(row)))
 

@@ -79,11 +79,12 @@ def evaluate(
     run: Annotated[str, typer.Argument(help="The folder of a run, or the name of a network of the package.")],
     data: Annotated[str | None, typer.Option(help="A folder of images, all of which are taken.")] = None,
     sigma: Annotated[float | None, typer.Option(help="The noise, on the scale of 255.", min=0)] = None,
+    ensemble: Annotated[bool, typer.Option("--self-ensemble", help="The mean over eight turns and flips.")] = False,
 ) -> None:
     """Score a trained network on images it was not trained on."""
     from .data import load_images
     from .fit import denoiser
-    from .metrics import score
+    from .metrics import score, self_ensemble
     from .net import PRETRAINED, load, pretrained
     from .spec import read_spec
 
@@ -99,7 +100,12 @@ def evaluate(
     source, held_out = (options.data if options else "skimage", True) if data is None else (data, None)
     images, module = load_images(source, held_out, channels), saved.module()
     denoise = denoiser(module, options.observed if options else None, options.level if options else None)
-    noisy, denoised = score(lambda u: u, images, strength), score(lambda u: denoise(u, strength), images, strength)
+
+    def once(u: Any) -> Any:
+        return denoise(u, strength)
+
+    noisy = score(lambda u: u, images, strength)
+    denoised = score(self_ensemble(once) if ensemble else once, images, strength)
     _table(
         f"{len(images)} {'held-out ' if held_out else ''}images, σ = {strength * 255:g}/255",
         ("", "PSNR dB", "SSIM", "ms/megapixel"),

@@ -87,6 +87,7 @@ def test_the_whole_way(shell, process):
     assert refused.returncode == 2 and "holds a run" in refused.stderr
     scored = shell("evaluate", "run")
     assert scored.returncode == 0 and "PSNR" in scored.stdout, scored.stderr
+    assert "PSNR" in shell("evaluate", "run", "--self-ensemble").stdout
 
 
 def test_two_processes_train_as_one(shell, process):

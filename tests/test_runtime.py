@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from pdeloom.runtime import cli
 from pdeloom.runtime.checkpoint import read_checkpoint, read_record
 from pdeloom.runtime.data import Patches, add_noise, as_image, load_images
 from pdeloom.runtime.load import alike
-from pdeloom.runtime.metrics import psnr, score
+from pdeloom.runtime.metrics import psnr, score, self_ensemble
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"steps": 12, "batch": 4, "patch": 16, "save_every": 4, "progress": False}
@@ -243,6 +244,21 @@ def test_scores_are_those_of_scikit_image():
     )
     result = score(lambda u: u, [clean], 0.1)
     assert result.psnr > 19 and 0 < result.ssim < 1
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_the_mean_over_turns_and_flips_commutes_with_them(turns):
+    """Of a map that does not, on an image that is no square; an image that is symmetric already sees all eight."""
+    stencil = torch.randn(1, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean = self_ensemble(lambda u: torch.conv2d(u, stencil, padding=1).tanh())
+    u = torch.randn(2, 1, 7, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for turned in (lambda v: torch.rot90(v, turns, (2, 3)), lambda v: torch.rot90(v, turns, (2, 3)).mT):
+        torch.testing.assert_close(mean(turned(u)), turned(mean(u)), rtol=0, atol=1e-14)
+    point = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    point[..., 1, 1] = 1
+    around = stencil.tanh()  # what the map makes of a point, turned by half
+    ring = [around[0, 0, i, j].item() for i, j in ((0, 0), (0, 2), (2, 0), (2, 2))]
+    assert mean(point)[0, 0, 0, 0].item() == pytest.approx(sum(ring) / 4, rel=1e-14)
 
 
 # --- training -------------------------------------------------------------------------------------------------
@@ -530,7 +546,8 @@ def test_pretrained_networks_denoise_and_keep_their_proof():
 
 def test_every_pretrained_network_is_a_row_of_the_table():
     """Its weights, its certificate, and a gain over TV on a crop; PSNR on BSD68 is what `pdeloom evaluate` prints."""
-    rows = {f"denoiser-{r['arm']}-{r['sigma']:g}": r for r in json.loads(zoo.example("denoising").RESULTS.read_text())}
+    results = json.loads(zoo.example("denoising").RESULTS.read_text(encoding="utf-8"))
+    rows = {f"denoiser-{r['arm']}-{r['sigma']:g}": r for r in results if r.get("seed") is None}
     (camera,) = [image[..., 100:180, 100:180] for image in load_images("skimage", held_out=True)[:1]]
     for folder in (ROOT / "runtime" / "pretrained").iterdir():
         row, module = rows[folder.name], loom.pretrained(folder.name).module()
@@ -564,6 +581,13 @@ def test_the_denoising_example_keeps_its_results(tmp_path, monkeypatch):
     assert "| energy | 25 |" in example.page(rows)
     row, _ = example.run("energy", folder, folder, 1, 25.0, tmp_path / "again", patch=16, again=True, progress=False)
     assert row.start == "denoiser-energy-25"
+    alone = example.page(rows)
+    for arm, seed, value in (("free", 1, 21.0), ("energy", 0, 20.0), ("energy", 1, 20.5)):
+        rows = example.keep(dataclasses.replace(row, arm=arm, seed=seed, psnr=value))
+    several = example.page(rows)
+    assert several.startswith(alone.rstrip()) and len(rows) == 6
+    assert "| energy | 25 | 2 | 1 | 20.250 (20.000 to 20.500) | +0.000 (+0.000 to +0.000) |" in several
+    assert "| free | 25 | 1 | 1 | 21.000 (21.000 to 21.000) | +0.500 (+0.500 to +0.500) |" in several
     assert (tmp_path / "denoiser-energy-25" / "spec.toml").exists()
 
 
