@@ -93,8 +93,9 @@ def fit(
             field.
         level: the data field that is given σ at every pixel, as in g(|∇u|²/σ²); without it the network is blind.
         clip: gradients of a larger norm are scaled down to it.
-        average: weights are averaged with this decay per step, such as 0.999, and the averages are what is validated
-            and returned. Every average of weights is within the bounds of the certificate, as any weights are.
+        average: weights are averaged with this decay per step, such as 0.999, but (1 + n)/(10 + n) in step n while that
+            is less, so that a short run does not return what it started from. The averages are what is validated and
+            returned. Every average of weights is within the bounds of the certificate, as any weights are.
         patience: stop after so many validations (one per `save_every` steps) without a better one.
         greedy: layer by layer first: for so many steps the output of the first layer (or cycle) is trained, then that
             of the first two, and so on, before the whole network is.
@@ -340,7 +341,11 @@ def _cosine(step: int, total: int) -> float:
 
 
 def _averaged(module: nn.Module, decay: float) -> AveragedModel:
-    return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    def average(averaged: Any, current: Any, count: Any) -> None:
+        least = float((1 + count) / (10 + count))
+        get_ema_multi_avg_fn(min(decay, least))(averaged, current, count)  # type: ignore[no-untyped-call]
+
+    return AveragedModel(module, multi_avg_fn=average)
 
 
 def _complete(line: str) -> bool:

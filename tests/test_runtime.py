@@ -391,6 +391,9 @@ def test_averages_are_what_is_returned_and_saved(tmp_path):
     averaged, last = weights(fitted.module)["log_lam"], weights(plain.module)["log_lam"]
     start = weights(denoiser().module())["log_lam"]
     assert ((averaged - start).abs() < (last - start).abs()).all()  # averages lag behind
+    slow = loom.fit(denoiser().module(), images(), out=tmp_path / "c", average=0.9999, **SMALL)
+    averaged = weights(slow.module)["log_lam"]
+    assert ((averaged - start).abs() > (last - start).abs() / 2).all()  # but not as far as to where a short run starts
     module = denoiser().module()
     read_checkpoint(tmp_path / "a" / "last.safetensors", module)
     assert same(weights(module), weights(fitted.module))
