@@ -317,8 +317,8 @@ def main() -> None:
         parser.error(
             f"--again: no weights of {missing[0]} are shipped; there are {', '.join(sorted(os.listdir(PRETRAINED)))}"
         )
-    if given.seeds and given.ship:
-        parser.error("--seeds and --ship: which of them is to be shipped? Train that one by --seed")
+    if given.seeds is not None and (given.seeds < 1 or given.ship or given.seed is not None):
+        parser.error("--seeds: how many, at least one, and without --seed or --ship; train the one to ship by --seed")
     torch.manual_seed(0)
     for arm, seed in product(given.arms, range(given.seeds) if given.seeds else [None]):
         name = f"{arm}-{given.sigma:g}-{Path(given.train).name}" + ("" if seed is None else f"-seed-{seed}")
