@@ -119,6 +119,11 @@ class Bank:
         return len(self.axes)
 
     @property
+    def invariant(self) -> bool:
+        """Is Σ_c |(K u)_c|² reflected with u, whatever the weights?"""
+        return self.symmetric or self.reflected
+
+    @property
     def copies(self) -> int:
         """How many channels share the weights of a filter and of its flux."""
         return int(2**self.dimension) if self.reflected else 1
@@ -161,11 +166,7 @@ class Bank:
         the bank is reflected: on the periodic grid that mirror images make of this one, Σ_c |(K u)_c|² is then the same
         on every image."""
         axes = tuple(a for a, axis in enumerate(self.axes) if not axis.periodic)
-        if (
-            self.symmetric
-            or self.reflected
-            or (not learned and all(_pure(k, 1 + a) for k in self.kernels for a in axes))
-        ):
+        if self.invariant or (not learned and all(_pure(k, 1 + a) for k in self.kernels for a in axes)):
             return ()
         return axes
 

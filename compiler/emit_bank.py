@@ -26,8 +26,7 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
             reflected=first.reflected,
             several=first.most > 1,
             padding=tuple_code(["0", "n"] * first.dimension),
-            even=first.most == 1
-            and (first.symmetric or first.reflected or len(first.mirrored(learned=True)) == first.dimension),
+            even=first.most == 1 and (first.invariant or len(first.mirrored(learned=True)) == first.dimension),
             size=first.size,
             dimension=first.dimension,
             count=count,

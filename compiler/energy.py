@@ -178,7 +178,10 @@ def _chain_rule(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     if isinstance(outer[0], sp.exp):
         b, integral = outer[0].exp, outer[0]
     elif a.is_number:
-        b, integral = base, sp.log(base) if a == -1 else base ** (a + 1) / (a + 1)
+        b, at_zero = base, base.xreplace({s: sp.S.Zero})
+        if a == -1 and at_zero == 0:
+            return None
+        integral = sp.log(sp.expand(b / at_zero)) if a == -1 else b ** (a + 1) / (a + 1)
     else:
         return None
     c = sp.cancel(sp.Mul(*(f for f in factors if f is not outer[0])) / sp.diff(b, s))

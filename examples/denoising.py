@@ -250,9 +250,9 @@ def spread(rows: list[Row]) -> list[str]:
     def summary(values: list[float], form: str) -> str:
         return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
-    draw = attrgetter("training", "sigma", "seed")
+    draw = attrgetter("training", "sigma", "of", "seed")
     first = {draw(r): r for r in reversed(rows)}
-    for _, group in groupby(rows, attrgetter("training", "sigma", "arm")):
+    for _, group in groupby(rows, attrgetter("training", "sigma", "arm", "of")):
         r, *_ = several = list(group)
         found = summary([r.psnr for r in several], ".3f")
         apart = summary([r.psnr - first[draw(r)].psnr for r in several], "+.3f")

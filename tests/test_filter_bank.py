@@ -238,7 +238,7 @@ def test_the_norm_is_a_bound_and_sharp_where_it_is_said_to_be(boundary, symmetri
         assert bound <= norm * (1.1 if sharp else 4.0)
         even = symmetric is True and boundary is NO_FLUX
         other = loom.bank_norm(module.K(0).detach(), "even" if even else "periodic")
-        if sharp:  # the same theorem with other samples, and that of reflected banks is in test_reflected_banks…
+        if sharp:  # the same theorem with other samples; beside walls ρ of a reflected bank is that of periodic axes
             assert bound == pytest.approx(float(other) ** 2, rel=2e-2)
 
 
