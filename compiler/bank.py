@@ -31,6 +31,9 @@ from .grid import Axis
 OTHERS = 0.1
 """The part of a learned mixture that starts as the mean of all channels; the rest is the channel itself."""
 
+ROWS = 6
+"""From so many inputs on, a convolution is fastest as it stands; with fewer, the rows of windows come as channels."""
+
 Parities = tuple[int | None, ...]
 """Per axis even (0), odd (1), or both (None)."""
 
@@ -136,6 +139,11 @@ class Bank:
     @property
     def channels(self) -> int:
         return self.filters * self.copies
+
+    @property
+    def thin(self) -> bool:
+        """Does it read so few fields that the rows of its windows are better channels than they are?"""
+        return self.inputs < ROWS
 
     @property
     def radius(self) -> int:

@@ -25,6 +25,8 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
             normed=normed,
             reflected=first.reflected,
             several=first.most > 1,
+            thin=any(bank.thin for bank in banks),
+            before=", ".join(["0"] * (2 * first.dimension - 2)),
             padding=tuple_code(["0", "n"] * first.dimension),
             even=first.most == 1 and (first.invariant or len(first.mirrored(learned=True)) == first.dimension),
             size=first.size,

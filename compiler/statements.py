@@ -355,10 +355,11 @@ class Body:
         if isinstance(op, FilterBank):
             reach = ((-2 * op.bank.radius, 2 * op.bank.radius),) * d
             ringed = v + slices(have, reach, (0,) * d)
-            first, *more = call(f"nn.functional.conv{d}d", [ringed, name], width - len(target) - 3)
+            convolve = "convolve" if op.bank.thin else f"nn.functional.conv{d}d"
+            first, *more = call(convolve, [ringed, name], width - len(target) - 3)
             return [f"{target} = {first}", *more]
         assert not any(end for ends in have for end in ends), "filters are transposed on the nodes"
-        inner = call(f"nn.functional.conv_transpose{d}d", [v, name], width)
+        inner = call("transpose" if op.bank.thin else f"nn.functional.conv_transpose{d}d", [v, name], width)
         return [f"{target} = self.fold({inner[0]})"]
 
     def _moves(self, name: str) -> bool:

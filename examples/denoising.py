@@ -79,11 +79,20 @@ ARMS = {
     "nonexpansive-reflected": Arm(
         "charbonnier", "charbonnier", "positive", "nonexpansive", symmetric="reflected", channels=64
     ),
+    "nonexpansive-deep": Arm(
+        "charbonnier", "charbonnier", "positive", "nonexpansive", symmetric="reflected", channels=64, layers=15
+    ),
     "deep": Arm("rational", "perona-malik", "positive", "norm decrease", layers=16),
     "coupled": Arm("rational", "perona-malik", "positive", "norm decrease", joint="learned", layers=16),
     "energy": Arm("rational", "perona-malik", "free", "energy decrease"),
     "free": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=5),
     "free-deep": Arm("rational", "perona-malik", "free", None, symmetric=False, channels=48, terms=6, layers=9),
+    "free-reflected": Arm(
+        "rational", "perona-malik", "free", None, symmetric="reflected", channels=64, terms=6, layers=14
+    ),
+    "free-coupled": Arm(
+        "rational", "perona-malik", "free", None, symmetric="reflected", joint="learned", channels=64, terms=6, layers=9
+    ),
 }
 
 
@@ -133,6 +142,7 @@ def network(name: str, **changes: int) -> Any:
 def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
     """Where an arm starts with --warm, and its weights there; the docstring of this file says how they are made."""
     own = {"free": "free", "free-deep": "free", "nonexpansive": "nonexpansive", "coupled": "deep"}
+    own["nonexpansive-deep"] = "nonexpansive-reflected"
     source = f"denoiser-{own.get(arm, 'norm-stable')}-25"
     weights = load_file(PRETRAINED / source / "weights.safetensors")
     for name in weights:
@@ -145,6 +155,9 @@ def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
         halves = torch.tensor([2, 2, 2, 2, 1])
         weights = {name: w.repeat_interleave(halves, 0) for name, w in weights.items()}
         weights["log_tau"][:-1] -= math.log(2)
+    if arm == "nonexpansive-deep":
+        weights = {name: w.repeat_interleave(torch.tensor([2] * 7 + [1]), 0) for name, w in weights.items()}
+        weights["logit_tau"][:-1] = (weights["logit_tau"][:-1].sigmoid() / 2).logit()
     if arm == "deep":
         weights = {name: w.repeat_interleave(2, 0) for name, w in weights.items()}
         weights["log_beta"] -= math.log(2)
