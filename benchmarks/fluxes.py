@@ -2,15 +2,16 @@
 
     python benchmarks/fluxes.py
 
-prints a table, forward and backward, eager, one thread: the median of ratios of neighbouring runs. And what `fit` gains
-by convolutions that are not oneDNN's, and the part of its steps that the norms of a certificate take.
+prints a table, forward and backward, eager, one thread: the median of ratios of neighbouring runs. And what is gained
+by rows of windows that are channels of the convolutions, and the part of a step that the norms of a certificate take.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,6 @@ import torch
 from sympy import Eq
 
 import pdeloom as loom
-from pdeloom.runtime.fit import plain_convolutions
 
 X, Y = loom.coordinates("x y")
 U = loom.field("u", X, Y)
@@ -39,7 +39,6 @@ SPACES = {
     "separable": (separable, loom.FiniteDifference()),
     "isotropic": (isotropic, loom.FiniteDifference()),
     "32 filters of 5 × 5": (separable, loom.FilterBank(32, 5, symmetric=True, own_fluxes=True)),
-    "32 filters of 7 × 7": (isotropic, loom.FilterBank(32, 7, init="dct", symmetric=True, own_fluxes=True)),
 }
 
 
@@ -52,6 +51,25 @@ def seconds(network: Any, u: torch.Tensor) -> float:
     return elapsed(lambda: network(u).square().mean())
 
 
+def elapsed_still(network: Any, u: torch.Tensor) -> float:
+    started = time.perf_counter()
+    with torch.no_grad():
+        network(u)
+    return time.perf_counter() - started
+
+
+@contextmanager
+def as_they_stand(network: Any) -> Iterator[None]:
+    """The network with the convolutions one writes first: of one channel, and their transposes."""
+    names = type(network).step.__globals__
+    own = {name: names[name] for name in ("convolve", "transpose")}
+    names.update(convolve=torch.conv2d, transpose=torch.conv_transpose2d)
+    try:
+        yield
+    finally:
+        names.update(own)
+
+
 def elapsed(loss: Callable[[], torch.Tensor]) -> float:
     started = time.perf_counter()
     loss().backward()
@@ -62,8 +80,7 @@ def main() -> None:
     torch.set_num_threads(1)
     kinds = {"rational": "perona-malik", "gaussian": "perona-malik-exponential", "charbonnier": "charbonnier"}
     print("| network | flux | six terms : one |\n|---|---|---:|")
-    *compared, bank = SPACES
-    for name in compared:
+    for name in SPACES:
         u = torch.rand(8, 1, 48, 48) if "filters" in name else torch.rand(8, 1, 256, 256)
         for kind, single in {**kinds, "spline": "huber"}.items():
             lam = loom.parameter("lam", 0.1, positive=True)
@@ -72,25 +89,29 @@ def main() -> None:
             seconds(one, u), seconds(six, u)
             ratios = [seconds(six, u) / seconds(one, u) for _ in range(ROUNDS)]
             print(f"| {name} | {kind} | {statistics.median(ratios):.2f} |")
-    print("\n| patches | PyTorch's own convolutions : oneDNN's, 32 filters of 7 × 7 |\n|---|---:|")
+    print("\n| filters | images | rows as channels : conv2d and conv_transpose2d as they stand | without gradients |")
+    print("|---|---|---:|---:|")
     lam = loom.parameter("lam", 0.1, positive=True)
-    network = module(*SPACES[bank], loom.diffusivity("perona-malik", lam), [lam, "stencil"])
-    for batch, size in PATCHES:
-        u = torch.rand(batch, 1, size, size)
-        ratios = []
-        for _ in range(ROUNDS):
-            with plain_convolutions():
-                plain = seconds(network, u)
-            ratios.append(plain / seconds(network, u))
-        print(f"| {batch} × {size}² | {statistics.median(ratios):.2f} |")
+    for channels, size in ((8, 3), (16, 5), (32, 7), (64, 7)):
+        space = loom.FilterBank(channels, size, init="dct")
+        network = module(isotropic, space, loom.diffusivity("perona-malik", lam), [lam, "stencil"])
+        for batch, side in PATCHES:
+            u = torch.rand(batch, 1, side, side)
+            ratios, still = [], []
+            for _ in range(ROUNDS):
+                rows, rows_still = seconds(network, u), elapsed_still(network, u)
+                with as_they_stand(network):
+                    ratios.append(rows / seconds(network, u))
+                    still.append(rows_still / elapsed_still(network, u))
+            row = f"{statistics.median(ratios):.2f} | {statistics.median(still):.2f}"
+            print(f"| {channels} of {size} × {size} | {batch} × {side}² | {row} |")
     print("\n| filters | their norms : a training step of 4 × 48² with them |\n|---|---:|")
     u = torch.rand(4, 1, 48, 48)
     for size in (5, 7, 11):
         space = loom.FilterBank(32, size, init="dct", symmetric=True)
         network = module(isotropic, space, loom.diffusivity("charbonnier", lam), [lam, "stencil", "tau"])
         norms = partial(lambda net: sum(map(net.norm2_K, range(net.steps))), network)
-        with plain_convolutions():
-            ratios = [elapsed(norms) / seconds(network, u) for _ in range(ROUNDS)]
+        ratios = [elapsed(norms) / seconds(network, u) for _ in range(ROUNDS)]
         print(f"| 32 of {size} × {size} | {statistics.median(ratios):.2f} |")
 
 

@@ -182,18 +182,6 @@ def denoiser(module: Any, observed: str | Sequence[str] | None, level: str | Non
     return denoise
 
 
-@contextmanager
-def plain_convolutions(wanted: bool = True) -> Iterator[None]:
-    """PyTorch's own convolutions instead of those of oneDNN, which are slow for one channel and some dozens of filters
-    (`python benchmarks/fluxes.py`)."""
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = before and not wanted  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
-
-
 class _Run:
     def __init__(
         self,
@@ -246,7 +234,7 @@ class _Run:
 
     def train(self, progress: bool) -> Fitted:
         total, losses = self.settings["steps"], []
-        with _bar(progress, total, self.step) as bar, plain_convolutions(self._filters):
+        with _bar(progress, total, self.step) as bar:
             while self.step < total and not self._stalled:
                 losses.append(self._one_step())
                 self.step += 1
@@ -259,13 +247,6 @@ class _Run:
             self.module.load_state_dict(self.average.module.state_dict())
         certificate = self.module.certificate()  # type: ignore[operator]
         return Fitted(self.module, self.step, self.best, self.out, certificate, self.fabric.is_global_zero)
-
-    @property
-    def _filters(self) -> bool:
-        """Does it train filters in single precision on a CPU?"""
-        net = NETS.get(type(self.module))
-        single = next(self.module.parameters()).dtype == torch.float32 and self.identity["precision"] == "32-true"
-        return single and self.fabric.device.type == "cpu" and net is not None and bool(net.compiled.system.banks)
 
     @property
     def _stalled(self) -> bool:

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from sympy import Eq
 
 import pdeloom as loom
-from pdeloom.compiler.bank import cosines
+from pdeloom.compiler.bank import ROWS, cosines
 from pdeloom.compiler.errors import (
     BoundaryError,
     DiscretisationError,
@@ -208,10 +208,26 @@ def test_the_transpose_is_exact(shape, sides, symmetric, seed):
     rng = np.random.default_rng(seed)
     grid = tuple(int(n) for n in rng.integers(size // 2, 9, dimension))  # as small as a ring allows
     u, v = state((1, 1, *grid), seed), state((1, 8, *grid), seed + 1)
-    K = module.K(0).detach()
-    convolve, transposed = getattr(torch, f"conv{dimension}d"), getattr(torch, f"conv_transpose{dimension}d")
-    Ku, Kv = convolve(module.extend(u), K), module.fold(transposed(v, K))
+    K, emitted = module.K(0).detach(), type(module).step.__globals__
+    Ku, Kv = emitted["convolve"](module.extend(u), K), module.fold(emitted["transpose"](v, K))
     assert float((Ku * v).sum()) == pytest.approx(float((u * Kv).sum()), abs=1e-12 * float(Ku.norm() * v.norm() + 1))
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_rows_as_channels_are_the_convolutions_of_torch_and_so_are_their_gradients(dimension, inputs):
+    size = 5 if dimension < 3 else 3
+    emitted = type(network(equation(dimension=dimension), size=size).module()).step.__globals__
+    plain = [getattr(torch, f"conv{dimension}d"), getattr(torch, f"conv_transpose{dimension}d")]
+    kernel = state((4, inputs, *[size] * dimension), seed=1).requires_grad_()
+    of = [state((2, inputs, 9, 8, 7)[: 2 + dimension]), state((2, 4, 5, 4, 6)[: 2 + dimension])]
+    for name, convolution, v in zip(("convolve", "transpose"), plain, of, strict=True):
+        v.requires_grad_()
+        ours, theirs = emitted[name](v, kernel), convolution(v, kernel)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+        given = state(ours.shape, seed=2)
+        for a, b in zip(*(torch.autograd.grad(out, (v, kernel), given) for out in (ours, theirs)), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
 
 
 def true_norm(module, grid, k=0):
@@ -554,22 +570,6 @@ def test_the_page_in_the_docs_is_true(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == expected
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_filters_are_trained_with_plain_convolutions_in_single_precision(precision, tmp_path, monkeypatch):
-    """And the choice of the user stands afterwards, after an error too."""
-    net, seen = network(equation(), loom.ForwardEuler(1), ["stencil"], 4, 3), []
-    module = net.module()
-    module.register_forward_hook(lambda *_: seen.append(torch.backends.mkldnn.enabled))
-    options = {"steps": 2, "batch": 2, "patch": 8, "precision": precision, "progress": False}
-    images = [np.random.default_rng(0).random((12, 12))]
-    loom.fit(module, images, out=tmp_path / "a", **options)
-    assert set(seen) == {precision != "32-true"} and torch.backends.mkldnn.enabled
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        loom.fit(module, images, out=tmp_path / "b", **options)
-    assert torch.backends.mkldnn.enabled
-
-
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
@@ -650,7 +650,7 @@ def test_cosines_are_orthonormal():
 def colours(count=3, boundary=NO_FLUX, reaction=False):
     """Colour diffusion: all channels of an image in one diffusivity."""
     axes = loom.coordinates("x y")
-    fields = [loom.field(name, *axes) for name in ("red", "green", "blue")[:count]]
+    fields = [loom.field(name, *axes) for name in ("red", "green", "blue", "near", "far", "warm")[:count]]
     g = loom.diffusivity("perona-malik", LAM)(sum(loom.norm2(loom.grad(u)) for u in fields))
     own = [BETA * (loom.data(f"f_{u.func}", *axes) - u) if reaction else 0 for u in fields]
     return loom.PDE(
@@ -697,6 +697,14 @@ def test_filters_of_a_colour_image(options, boundary):
             assert certified <= 1.45 * tight  # a small grid does not reach the supremum over all
     assert module.certificate()["status"] == "proved"
     assert (module(u).flatten(1).norm(dim=1) <= u.flatten(1).norm(dim=1)).all()
+
+
+def test_filters_of_many_fields_are_convolutions_as_they_stand():
+    net = network(colours(ROWS), channels=12, size=3, scheme=loom.ForwardEuler(2))
+    u = state((1, ROWS, 6, 5), scale=0.2)
+    expected = torch.from_numpy(net.reference(u.numpy()))
+    torch.testing.assert_close(net.module(dtype=torch.float64)(u).detach(), expected, rtol=0, atol=1e-12)
+    assert "nn.functional.conv_transpose2d(" in net.source and "convolve" not in net.source
 
 
 def test_colours_start_as_the_diffusion_they_replace_and_are_lifted():
