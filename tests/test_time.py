@@ -49,8 +49,10 @@ def compiled(right, scheme, boundary=None, order=1, **options):
     )
 
 
-@pytest.mark.parametrize("scheme", [*SCHEMES, "fed"])
-@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [(n, s) for i, s in enumerate([*SCHEMES, "fed"]) for j, n in enumerate(EQUATIONS) if (i + j) % 2 == 0],
+)
 def test_the_module_is_the_reference_at_any_time(name, scheme):
     made = loom.FED(2, 3, tau=0.01) if scheme == "fed" else SCHEMES[scheme][0](steps=3, tau=0.01)
     net = compiled(EQUATIONS[name], made, grid=loom.Grid(0.3))
