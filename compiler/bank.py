@@ -142,8 +142,9 @@ class Bank:
 
     @property
     def thin(self) -> bool:
-        """Does it read so few fields that the rows of its windows are better channels than they are?"""
-        return self.inputs < ROWS
+        """Does it read so few fields that the rows of its windows are better channels than they are? Not of one axis:
+        its rows are single taps."""
+        return self.inputs < ROWS and self.dimension > 1
 
     @property
     def radius(self) -> int:

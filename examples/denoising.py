@@ -11,20 +11,24 @@ core. The folders hold grey images, such as BSD400 and BSD68; without them the p
     nonexpansive   ‖S(u) − S(v)‖ ≤ ‖u − v‖: mixtures of Charbonnier fluxes
     nonexpansive-reflected
                    as nonexpansive, and the filters are 16 of any shape and their reflections, not 32 even or odd ones
+    nonexpansive-deep
+                   the same with 15 steps
     deep           as norm-stable, twice as many steps
     coupled        as deep, and the diffusivity of every channel reads a learned mixture of all (joint="learned")
     energy         E(u⁺) ≤ E(u): Perona–Malik fluxes with weights of either sign
     free           the same fluxes and general filters with steps of any size: nothing is proved
     free-deep      as free, nine steps
+    free-reflected as free, 14 steps of 16 filters of any shape and their reflections
 
 All are u_t = −Σ_c K_cᵀΦ_c(K_c u) + β(f − u), f the noisy image, by explicit Euler steps with weights of their own.
 
-With --warm an arm starts from the shipped weights for σ = 25, its own or those of norm-stable. Fluxes with the scale λ
-commute with a scaling of the image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times
-as bright; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's method, and shares the
-flux of every channel among its terms; "coupled" starts as deep, its mixtures almost the channels themselves; and
-"free-deep" halves all steps of the free one but the last. With --again it starts from its own shipped weights. With
---seeds it is trained anew for every seed, and a second table says how far they spread.
+With --warm an arm starts from the shipped weights for σ = 25. Fluxes with the scale λ commute with a scaling of the
+image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that are σ/25 times as bright. For 25 itself,
+"energy" starts from norm-stable; "deep" halves every step of norm-stable in two, as one halves the steps of Euler's
+method, and shares the flux of every channel among its terms; "coupled" starts as deep, its mixtures almost the channels
+themselves; "free-deep" halves all steps of the free one but the last, and "nonexpansive-deep" those of the reflected
+one. With --again an arm starts from its own shipped weights. With --seeds it is trained anew for every seed, and a
+second table says how far they spread.
 """
 
 from __future__ import annotations
@@ -90,10 +94,17 @@ ARMS = {
     "free-reflected": Arm(
         "rational", "perona-malik", "free", None, symmetric="reflected", channels=64, terms=6, layers=14
     ),
-    "free-coupled": Arm(
-        "rational", "perona-malik", "free", None, symmetric="reflected", joint="learned", channels=64, terms=6, layers=9
-    ),
 }
+
+
+PARENTS = {
+    "nonexpansive-deep": "nonexpansive-reflected",
+    "deep": "norm-stable",
+    "coupled": "deep",
+    "energy": "norm-stable",
+    "free-deep": "free",
+}
+"""Whose weights arms start from with --warm for σ = 25; the others, and all for other σ, from their own for 25."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +150,20 @@ def network(name: str, **changes: int) -> Any:
     )
 
 
+def parent_of(arm: str, sigma: float) -> str:
+    return PARENTS.get(arm, arm) if sigma == 25 else arm
+
+
 def warm(arm: str, sigma: float) -> tuple[str, dict[str, Tensor]]:
     """Where an arm starts with --warm, and its weights there; the docstring of this file says how they are made."""
-    own = {"free": "free", "free-deep": "free", "nonexpansive": "nonexpansive", "coupled": "deep"}
-    own["nonexpansive-deep"] = "nonexpansive-reflected"
-    source = f"denoiser-{own.get(arm, 'norm-stable')}-25"
+    parent = parent_of(arm, sigma)
+    source = f"denoiser-{parent}-25"
     weights = load_file(PRETRAINED / source / "weights.safetensors")
     for name in weights:
         if name.startswith("log_g_l"):
             weights[name] += math.log(sigma / 25)
+    if parent == arm:
+        return source, weights
     if arm == "energy":
         for name in [n for n in weights if n.startswith("log_g_a")]:
             weights["raw" + name.removeprefix("log")] = weights.pop(name).exp()
@@ -325,11 +341,11 @@ def main() -> None:
     if wrong:
         parser.error(f"{wrong[0]!r} is no arm; choose among {', '.join(ARMS)}")
     names = [f"denoiser-{arm}-{given.sigma:g}" for arm in given.arms if given.again]
+    names += [f"denoiser-{parent_of(arm, given.sigma)}-25" for arm in given.arms if given.warm]
     missing = [name for name in names if not (PRETRAINED / name).is_dir()]
     if missing:
-        parser.error(
-            f"--again: no weights of {missing[0]} are shipped; there are {', '.join(sorted(os.listdir(PRETRAINED)))}"
-        )
+        option, shipped = "again" if given.again else "warm", ", ".join(sorted(os.listdir(PRETRAINED)))
+        parser.error(f"--{option}: no weights of {missing[0]} are shipped; there are {shipped}")
     if given.seeds is not None and (given.seeds < 1 or given.ship or given.seed is not None):
         parser.error("--seeds: how many, at least one, and without --seed or --ship; train the one to ship by --seed")
     torch.manual_seed(0)
