@@ -81,10 +81,10 @@ def convolve(u: Tensor, filters: Tensor) -> Tensor:
 
 def transpose(v: Tensor, filters: Tensor) -> Tensor:
     """Kᵀ v, the transpose of `convolve`: every row of a window is added where it lies."""
-    rows = filters.shape[2]
+    rows, pad = filters.shape[2], nn.functional.pad
     kernel = filters.transpose(1, 2).flatten(1, 2).unsqueeze(2)
     v = nn.functional.conv_transpose2d(v, kernel).unflatten(1, (rows, -1))
-    return sum(nn.functional.pad(v[:, i], (0, 0, i, rows - 1 - i)) for i in range(rows))
+    return sum(pad(v[:, i], (0, 0, i, rows - 1 - i)) for i in range(rows))
 
 
 def squared_norm(filters: Tensor) -> Tensor:
