@@ -87,8 +87,8 @@ def fit(
             between which every patch has its own.
         rate, schedule: the learning rate, falling along a half "cosine" to 1 % of it, or "constant".
         loss: "mse", the mean squared error, which the noisiest textures dominate; "mae", the mean absolute error; or
-            "psnr", the mean over all patches of the logarithm of their mean squared error, in dB. A mean of PSNRs over
-            images is the last of them for large patches.
+            "psnr", the mean over all patches of the logarithm of their mean squared error, in dB, in
+            which small smooth patches count most. A mean of PSNRs over images is the last of them for large patches.
         observed: the data field that is given the noisy image, as f in a reaction β(f − u); of a system one for every
             field.
         level: the data field that is given σ at every pixel, as in g(|∇u|²/σ²); without it the network is blind.
