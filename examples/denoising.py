@@ -315,13 +315,13 @@ and few steps: they say what that gives, and not what the arm can reach. Excepti
   steps.
 - free-reflected is a loss. From the DCT at a rate of 0.02 its 14 steps of any size trained badly (second table); at
   0.01 and for the mean PSNR of patches it had 28.66 dB after 500 steps, and 28.72 after 20,000: less than the five
-  steps of the free one with its 0.92. No weights of it are shipped.
+  steps of the free one with its 28.92. No weights of it are shipped.
 
 Multiplications count the two convolutions and the mixture of every step, and not the fluxes. The table says how far
 each run came; arms that are missing were not run.
 
-Trained weights of a row on BSD400 come with the package: `loom.pretrained("denoiser-norm-stable-25")`, and `pdeloom
-evaluate denoiser-norm-stable-25 --data FOLDER` tests them on a folder of images.
+Trained weights of a row on BSD400 come with the package: `loom.pretrained("denoiser-norm-stable-25")`, and
+`pdeloom evaluate denoiser-norm-stable-25 --data FOLDER` tests them on a folder of images.
 """
 
 
