@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,8 +166,20 @@ def _table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]])
     Console().print(table)
 
 
+def keep_memory() -> None:
+    """Have glibc keep what large tensors free, for this process: returned to the system and asked for anew, page by
+    page, it takes more time than the arithmetic."""
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of mallopt(3)
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(trim_threshold, 2**31 - 1)
+            mallopt(mmap_max, 0)
+
+
 def main() -> None:
     """Entry point: a user's error is one line and exit 2; Ctrl-C says how to go on."""
+    keep_memory()
     try:
         app()
     except KeyboardInterrupt:

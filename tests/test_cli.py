@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -200,3 +201,25 @@ def test_the_specs_in_examples_compile(shell):
     for spec in specs:
         done = shell("compile", str(spec), "-o", "out.py")
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_the_memory_of_large_tensors_is_kept():
+    """Pages that are fetched anew, for 64 MB in turn with 48: a few instead of all."""
+
+    def fetched(first):
+        code = f"""
+import resource, torch
+from pdeloom.runtime.cli import keep_memory
+{first}
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for n in (2**24, 3 * 2**22) * 3:
+        torch.empty(n).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+pages()
+print(min(pages(), pages()))
+"""
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    assert fetched("keep_memory()") < fetched("") / 4
