@@ -95,7 +95,7 @@ class _Emitter:
         self.learned = dict(own_stencils(self.system)) if self.training.stencils else {}
         self.banks = {bank.label: bank for bank in self.system.banks}
         self.reserved = _RESERVED | set(self.banks) | {f"mix_{label}" for label in self.banks}
-        self.reserved |= {"convolve", "transpose"} if self.banks else set()
+        self.reserved |= {"convolve", "transpose"} if any(bank.thin for bank in self.system.banks) else set()
         self.channelled = {p for f in self.system.fluxes for p in channelled(f, self.training.parameters)}
         """Parameters of which every channel of a bank has its own."""
         rho = self.report.claim.rate
