@@ -3,7 +3,8 @@
     python benchmarks/fluxes.py
 
 prints a table, forward and backward, eager, one thread: the median of ratios of neighbouring runs. And what is gained
-by rows of windows that are channels of the convolutions, and the part of a step that the norms of a certificate take.
+by rows of windows that are channels of the convolutions, by fluxes that are computed a few rows of the grid at a time,
+and the part of a step that the norms of a certificate take.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ U = loom.field("u", X, Y)
 ROUNDS = 15
 PATCHES = ((4, 48), (1, 256))
 """(batch, size) of what filters are trained on."""
+IMAGES = ((1, 256), (1, 512))
+AS_THEY_STAND = {"convolve": torch.conv2d, "transpose": torch.conv_transpose2d}
+"""The convolutions one writes first: of one channel, and their transposes."""
+AT_ONCE = {"by_rows": lambda flux, *values: flux(*values)}
 
 
 def separable(g: Any) -> Any:
@@ -57,15 +62,25 @@ def seconds_still(network: Any, u: torch.Tensor) -> float:
 
 
 @contextmanager
-def as_they_stand(network: Any) -> Iterator[None]:
-    """The network with the convolutions one writes first: of one channel, and their transposes."""
+def replaced(network: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """The network with other functions of these names in its source."""
     names = type(network).step.__globals__
-    own = {name: names[name] for name in ("convolve", "transpose")}
-    names.update(convolve=torch.conv2d, transpose=torch.conv_transpose2d)
+    own = {name: names[name] for name in functions}
+    names.update(functions)
     try:
         yield
     finally:
         names.update(own)
+
+
+def gained(network: Any, functions: dict[str, Callable[..., Any]], u: torch.Tensor) -> str:
+    """The time of the network : its time with these functions, forward and backward, and without gradients."""
+    ratios = []
+    for _ in range(ROUNDS):
+        own = seconds(network, u), seconds_still(network, u)
+        with replaced(network, functions):
+            ratios.append((own[0] / seconds(network, u), own[1] / seconds_still(network, u)))
+    return " | ".join(f"{statistics.median(r):.2f}" for r in zip(*ratios, strict=True))
 
 
 def elapsed(work: Callable[[], Any]) -> float:
@@ -94,15 +109,16 @@ def main() -> None:
         space = loom.FilterBank(channels, size, init="dct")
         network = module(isotropic, space, loom.diffusivity("perona-malik", lam), [lam, "stencil"])
         for batch, side in PATCHES:
-            u = torch.rand(batch, 1, side, side)
-            ratios, still = [], []
-            for _ in range(ROUNDS):
-                rows, rows_still = seconds(network, u), seconds_still(network, u)
-                with as_they_stand(network):
-                    ratios.append(rows / seconds(network, u))
-                    still.append(rows_still / seconds_still(network, u))
-            row = f"{statistics.median(ratios):.2f} | {statistics.median(still):.2f}"
+            row = gained(network, AS_THEY_STAND, torch.rand(batch, 1, side, side))
             print(f"| {channels} of {size} × {size} | {batch} × {side}² | {row} |")
+    print("\n| fluxes of 32 filters of 7 × 7 | images | a few rows at a time : at once | without gradients |")
+    print("|---|---|---:|---:|")
+    for kind, single in kinds.items():
+        g = loom.learned_flux("g", kind, 4, loom.diffusivity(single, 0.1))
+        network = module(isotropic, loom.FilterBank(32, 7, init="dct", own_fluxes=True), g, [g, "stencil"])
+        for batch, side in IMAGES:
+            row = gained(network, AT_ONCE, torch.rand(batch, 1, side, side))
+            print(f"| four, {kind} | {batch} × {side}² | {row} |")
     print("\n| filters | their norms : a training step of 4 × 48² with them |\n|---|---:|")
     u = torch.rand(4, 1, 48, 48)
     for size in (5, 7, 11):

@@ -33,7 +33,7 @@ from .problem import Problem, explicit_symbols
 from .schemes import Scheme
 from .solve import TOLERANCES
 from .stability import Claim, Report
-from .statements import DIRECTION, LINE, Body, Vocabulary, assign, call, concatenate, tuple_code
+from .statements import DIRECTION, LINE, Body, Vocabulary, assign, by_rows, call, concatenate, tuple_code
 from .tensors import given_tensors
 
 _RESERVED = frozenset(
@@ -96,6 +96,8 @@ class _Emitter:
         self.banks = {bank.label: bank for bank in self.system.banks}
         self.reserved = _RESERVED | set(self.banks) | {f"mix_{label}" for label in self.banks}
         self.reserved |= {"convolve", "transpose"} if any(bank.thin for bank in self.system.banks) else set()
+        self.by_rows = any(by_rows(graph) for graph in self._graphs)
+        self.reserved |= {"by_rows"} if self.by_rows else set()
         self.channelled = {p for f in self.system.fluxes for p in channelled(f, self.training.parameters)}
         """Parameters of which every channel of a bank has its own."""
         rho = self.report.claim.rate
@@ -190,7 +192,7 @@ class _Emitter:
                 bounded=bool(field_checks(self.problem) or self._partial or self.timed)
                 or any(getattr(f.func, "bounds", None) for f in self.problem.data),
                 certificate_lines=self._certificate_lines(),
-                filters=emit_bank.helpers(self.system.banks, bool(self.report.norms)),
+                filters=emit_bank.helpers(self.system.banks, bool(self.report.norms), self.by_rows),
                 **self._solver(),
             )
         )

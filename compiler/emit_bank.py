@@ -11,9 +11,13 @@ from .grid import Axis
 from .printing import literal
 from .statements import LINE, call, tuple_code
 
+CACHE = 2**18
+"""So many values of a flux are computed at a time by every thread: a megabyte, which the caches of a core hold."""
 
-def helpers(banks: Sequence[Bank], normed: bool) -> str:
-    """The functions and constants that stand before the module; `normed`: with the norm of trained filters."""
+
+def helpers(banks: Sequence[Bank], normed: bool, by_rows: bool) -> str:
+    """The functions and constants that stand before the module; `normed`: with the norm of trained filters, `by_rows`:
+    with fluxes that are computed so."""
     if not banks:
         return ""
     first = banks[0]
@@ -26,6 +30,8 @@ def helpers(banks: Sequence[Bank], normed: bool) -> str:
             reflected=first.reflected,
             several=first.most > 1,
             thin=any(bank.thin for bank in banks),
+            by_rows=by_rows,
+            cache=f"2**{CACHE.bit_length() - 1}",
             before=", ".join(["0"] * (2 * first.dimension - 2)),
             padding=tuple_code(["0", "n"] * first.dimension),
             even=first.most == 1 and (first.invariant or len(first.mirrored(learned=True)) == first.dimension),

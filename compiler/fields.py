@@ -75,6 +75,9 @@ class Reading(Parameter):
         self.data = data
         return self
 
+    def _hashable_content(self) -> tuple[Any, ...]:
+        return (*super()._hashable_content(), self.data)
+
 
 def coordinates(names: str) -> Any:
     """One to three space coordinates: a symbol for one name, a tuple for several.

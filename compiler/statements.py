@@ -97,6 +97,7 @@ class Body:
             self.names[outputs[0]] = self._unique(result)
         self.results = [self.names[o] for o in outputs]
         self.inside = self._levels()
+        self.by_rows = by_rows(graph)
 
     def extended(self, v: str, time: sp.Expr = t) -> str:
         """The call that gives a state its ghost ring, at a time, between walls that read data."""
@@ -220,7 +221,7 @@ class Body:
     def _flat(self, body: Sequence[str], width: int) -> list[str]:
         lines: list[str] = []
         for s in self._print(body, width):
-            lines += [f"# {s.comment}", *s.lines]
+            lines += [""] * (bool(lines) and s.lines[0].startswith("def ")) + [f"# {s.comment}", *s.lines]
         return lines
 
     def _at_nodes(self, name: str) -> str:
@@ -281,26 +282,41 @@ class Body:
             lines = self._stencil(target, op, arguments[0], extent, width)
         elif isinstance(op, Flux):
             cut = [v + slices(e, extent, (0,) * d) for v, e in arguments]
-            if op.label.startswith("g"):  # float32 squares overflow beyond 1e19; capped, the flux has vanished
-                cut = [f"{v}.clamp(max=1e30)" if s.is_nonnegative else v for s, v in zip(op.slots, cut, strict=True)]
-            names = {**self.words.scalars, **dict(zip(op.slots, cut, strict=True))}
-            tensors = self.words.tensors | set(cut)
-            e, lines = one_fraction(op.expression), list[str]()
-            for i, (s, v) in enumerate(zip(op.slots, cut, strict=True)):  # a mixture reads one square
-                if sum(p == s**2 for p in sp.preorder_traversal(e)) > 2:
-                    number = f"_{i + 1}" * (i > 0)
-                    square = sp.Symbol(self._unique(f"{target}_square{number}"), nonnegative=True)
-                    lines += assign(square.name, torch_code(s**2, {s: v}), width)
-                    e, tensors = e.xreplace({s**2: square}), tensors | {square.name}
-            if e.is_number:  # a value at every node, all the same
-                lines += assign(target, f"torch.full_like({cut[0]}, {torch_code(e)})", width)
-            elif not e.free_symbols & set(op.slots):
-                lines += assign(target, f"torch.ones_like({cut[0]}) * ({torch_code(e, names, tensors)})", width)
+            if name not in self.by_rows:
+                lines = self._flux(target, op, cut, width)
             else:
-                lines += assign_expression(target, e, names, tensors, width)
+                function, given = self._unique(f"{target}_of"), [self.names[a] for a in self.graph.nodes[name]["args"]]
+                head = f"def {function}({', '.join(f'{v}: Tensor' for v in given)}) -> Tensor:"
+                body = [*self._flux(target, op, given, width - 4), f"return {target}", ""]
+                lines = [head, *_indent(body), *call(f"{target} = by_rows", [function, *cut], width)]
         else:
             lines = self._combination(target, op, arguments, extent, width)
         return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
+
+    def _flux(self, target: str, op: Flux, arguments: Sequence[str], width: int) -> list[str]:
+        e, lines, tensors = one_fraction(op.expression), list[str](), self.words.tensors | set(arguments)
+        values = dict(zip(op.slots, arguments, strict=True))
+        if e.is_number:  # a value at every node, all the same
+            return assign(target, f"torch.full_like({arguments[0]}, {torch_code(e)})", width)
+        if not e.free_symbols & set(op.slots):
+            code = torch_code(e, self.words.scalars, tensors)
+            return assign(target, f"torch.ones_like({arguments[0]}) * ({code})", width)
+        for i, s in enumerate(op.slots):
+            number = f"_{i + 1}" * (i > 0)
+            if op.label.startswith("g") and s.is_nonnegative:
+                # float32 squares overflow beyond 1e19; capped, the flux has vanished
+                values[s] = f"{values[s]}.clamp(max=1e30)"
+                if e.count(s) > 2:
+                    capped = self._unique(f"{target}_capped{number}")
+                    lines += assign(capped, values[s], width)
+                    values[s] = capped
+                tensors |= {values[s]}
+            if sum(p == s**2 for p in sp.preorder_traversal(e)) > 2:  # a mixture reads one square
+                square = sp.Symbol(self._unique(f"{target}_square{number}"), nonnegative=True)
+                lines += assign(square.name, torch_code(s**2, values), width)
+                e, tensors = e.xreplace({s**2: square}), tensors | {square.name}
+        names = {**self.words.scalars, **values}
+        return lines + assign_expression(target, e, names, tensors, width)
 
     def _position(self, target: str, op: Position, extent: Extent) -> list[str]:
         """The coordinate, counted from the number of nodes of a state; on periodic axes it wraps around."""
@@ -462,6 +478,19 @@ class Body:
             for c, group in groups.items()
         ]
         return sum_lines(target, printed, width)
+
+
+def by_rows(graph: nx.DiGraph) -> set[str]:
+    """The fluxes of all channels of a bank that are worth a function that is given a few rows at a time."""
+    wide, found = set[str](), set[str]()
+    for name, node in graph.nodes.items():
+        op, given = node["op"], set(node["args"])
+        if isinstance(op, (FilterBank, ChannelMixture)) or (isinstance(op, (Flux, Combination)) and wide & given):
+            wide.add(name)
+        data = {a for a in given if isinstance(graph.nodes[a]["op"], Input)}
+        if isinstance(op, Flux) and wide & given and given <= wide | data and op.expression.count_ops() > 4:
+            found.add(name)
+    return found
 
 
 # --- text ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Learned filters and fluxes as denoisers, by what is proved of them: what does a guarantee cost?
 
     python examples/denoising.py [ARM …] [--train FOLDER --test FOLDER] [--steps N] [--sigma S]
-                                 [--warm or --again or --seeds N]
+                                 [--warm or --again or --seeds N or --self-ensemble]
 
 trains the arms (all by default) and tests them, and writes docs/denoising.md from all results in
 examples/results/denoising.json. A run that is stopped goes on where it was; 36,000 steps take about two hours on one
@@ -28,7 +28,8 @@ image, so λ·σ/25 makes of a denoiser for 25 exactly the one for images that a
 method, and shares the flux of every channel among its terms; "coupled" starts as deep, its mixtures almost the channels
 themselves; "free-deep" halves all steps of the free one but the last, and "nonexpansive-deep" those of the reflected
 one. With --again an arm starts from its own shipped weights. With --seeds it is trained anew for every seed, and a
-second table says how far they spread.
+second table says how far they spread. With --self-ensemble its own shipped weights are tested as they are, by the mean
+of what they make of an image in its eight turns and flips, which costs eight times as much and has the same guarantee.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from torch import Tensor
 import pdeloom as loom
 from pdeloom.runtime.data import load_images
 from pdeloom.runtime.load import write_atomic
-from pdeloom.runtime.metrics import score
+from pdeloom.runtime.metrics import score, self_ensemble
 
 OPTIONS = ("warm", "again", "compiled", "patch", "batch", "rate", "loss", "seed")
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,8 @@ class Row:
     start: str = "DCT"
     seed: int | None = None
     """Of patches and noise, where a row is one of several that say how much it matters."""
+    ensemble: bool = False
+    """The mean over turns and flips."""
 
 
 def network(name: str, **changes: int) -> Any:
@@ -209,16 +212,44 @@ def run(arm: str, training: str, test: str, steps: int, sigma: float, out: Path,
     return replace(row, start=start), module
 
 
-def tested(arm: str, net: Any, module: Any, training: str, test: str, done: int, steps: int, sigma: float) -> Row:
+def tested(
+    arm: str,
+    net: Any,
+    module: Any,
+    training: str,
+    test: str,
+    done: int,
+    steps: int,
+    sigma: float,
+    ensemble: bool = False,
+) -> Row:
+    def denoise(u: Tensor) -> Tensor:
+        return module(u, f=u)  # type: ignore[no-any-return]
+
     images = load_images(test, held_out=True if test == "skimage" else None)
-    found = score(lambda u: module(u, f=u), images, sigma / 255)
+    found = score(self_ensemble(denoise) if ensemble else denoise, images, sigma / 255)
     bank = net.compiled.system.banks[0]
     filters = 2 * bank.channels * bank.size**bank.dimension
+    multiplications = net.scheme.layers * (filters + bank.mixed * bank.channels**2) * (8 if ensemble else 1)
     return Row(
-        arm, sigma, found.psnr, found.ssim, sum(p.numel() for p in module.parameters()),
-        net.scheme.layers * (filters + bank.mixed * bank.channels**2), module.certificate()["status"], done, steps,
-        Path(training).name, Path(test).name, len(images),
+        arm, sigma, found.psnr, found.ssim, sum(p.numel() for p in module.parameters()), multiplications,
+        module.certificate()["status"], done, steps, Path(training).name, Path(test).name, len(images),
+        ensemble=ensemble,
     )  # fmt: skip
+
+
+def shipped(arm: str, training: str, test: str, sigma: float) -> Row:
+    """The shipped weights of an arm, by the mean over turns and flips."""
+    found = [r for r in results() if (r.arm, r.sigma, r.seed, r.ensemble) == (arm, sigma, None, False)]
+    own = next((r for r in found if r.training == Path(training).name), None)
+    if own is None:
+        there = ", ".join(r.training for r in found) or "none"
+        raise SystemExit(f"{arm}: no row of weights trained on {Path(training).name}, there is {there}; see --train")
+    net = network(arm)
+    module = net.module()
+    module.load_state_dict(load_file(PRETRAINED / f"denoiser-{arm}-{sigma:g}" / "weights.safetensors"))
+    row = tested(arm, net, module, training, test, own.steps, own.of, sigma, ensemble=True)
+    return replace(row, start=own.start)
 
 
 def ship(arm: str, sigma: float, module: Any) -> None:
@@ -230,12 +261,15 @@ def ship(arm: str, sigma: float, module: Any) -> None:
             write_atomic(PRETRAINED / f"denoiser-{arm}-{sigma:g}" / name, (saved / name).read_bytes())
 
 
+def results() -> list[Row]:
+    return [Row(**r) for r in json.loads(RESULTS.read_text(encoding="utf-8"))] if RESULTS.exists() else []
+
+
 def keep(row: Row) -> list[Row]:
     """All results, this one in place of an older one of its kind."""
-    kind = attrgetter("arm", "sigma", "training", "seed")
-    old = [Row(**r) for r in json.loads(RESULTS.read_text(encoding="utf-8"))] if RESULTS.exists() else []
-    rows = [r for r in old if kind(r) != kind(row)] + [row]
-    rows.sort(key=lambda r: (r.training, r.sigma, list(ARMS).index(r.arm), r.seed or 0))
+    kind = attrgetter("arm", "sigma", "training", "seed", "ensemble")
+    rows = [r for r in results() if kind(r) != kind(row)] + [row]
+    rows.sort(key=lambda r: (r.training, r.sigma, list(ARMS).index(r.arm), r.seed or 0, r.ensemble))
     write_atomic(RESULTS, json.dumps([asdict(r) for r in rows], indent=1) + "\n")
     return rows
 
@@ -254,8 +288,9 @@ def page(rows: list[Row]) -> str:
     ]
     for r in (r for r in rows if r.seed is None):
         steps = f"{r.steps}" if r.steps == r.of else f"{r.steps} of {r.of}"
+        arm = f"{r.arm}, mean over turns and flips" if r.ensemble else r.arm
         lines.append(
-            f"| {r.arm} | {r.sigma:g} | {r.psnr:.2f} | {r.ssim:.4f} | {r.parameters} | {r.multiplications} | "
+            f"| {arm} | {r.sigma:g} | {r.psnr:.2f} | {r.ssim:.4f} | {r.parameters} | {r.multiplications} | "
             f"{r.certificate} | {steps} | {r.start} | {r.training} | {r.images} images of {r.test} |"
         )
     return "\n".join([*lines, "", NOTES.strip(), *spread([r for r in rows if r.seed is not None]), ""])
@@ -337,6 +372,7 @@ def main() -> None:
     start.add_argument("--warm", action="store_true", help="start from the shipped weights for sigma 25")
     start.add_argument("--again", action="store_true", help="start from the arm's own shipped weights")
     start.add_argument("--seeds", type=int, help="train so many times, for the table of what seeds do")
+    start.add_argument("--self-ensemble", action="store_true", help="test the shipped weights over turns and flips")
     parser.add_argument("--patch", type=int, help="side of the patches; 48")
     parser.add_argument("--batch", type=int, help="patches in a batch; 4")
     parser.add_argument("--rate", type=float, help="learning rate; 0.02, or 0.01 from shipped weights")
@@ -348,12 +384,16 @@ def main() -> None:
     wrong = [arm for arm in given.arms if arm not in ARMS]
     if wrong:
         parser.error(f"{wrong[0]!r} is no arm; choose among {', '.join(ARMS)}")
-    names = [f"denoiser-{arm}-{given.sigma:g}" for arm in given.arms if given.again]
+    own = given.again or given.self_ensemble
+    names = [f"denoiser-{arm}-{given.sigma:g}" for arm in given.arms if own]
     names += [f"denoiser-{parent_of(arm, given.sigma)}-25" for arm in given.arms if given.warm]
     missing = [name for name in names if not (PRETRAINED / name).is_dir()]
     if missing:
-        option, shipped = "again" if given.again else "warm", ", ".join(sorted(os.listdir(PRETRAINED)))
-        parser.error(f"--{option}: no weights of {missing[0]} are shipped; there are {shipped}")
+        option = "again" if given.again else "self-ensemble" if given.self_ensemble else "warm"
+        there = ", ".join(sorted(os.listdir(PRETRAINED)))
+        parser.error(f"--{option}: no weights of {missing[0]} are shipped; there are {there}")
+    if given.self_ensemble and given.ship:
+        parser.error("--self-ensemble: its weights are shipped; leave out --ship")
     if given.seeds is not None and (given.seeds < 1 or given.ship or given.seed is not None):
         parser.error("--seeds: how many, at least one, and without --seed or --ship; train the one to ship by --seed")
     torch.manual_seed(0)
@@ -363,10 +403,13 @@ def main() -> None:
         options = {name: value for name, value in vars(given).items() if name in OPTIONS}
         if seed is not None:
             options["seed"] = seed
-        row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, **options)
-        if given.ship:
-            ship(arm, given.sigma, module)
-        row = replace(row, seed=seed)
+        if given.self_ensemble:
+            row = shipped(arm, given.train, given.test, given.sigma)
+        else:
+            row, module = run(arm, given.train, given.test, given.steps, given.sigma, out, **options)
+            row = replace(row, seed=seed)
+            if given.ship:
+                ship(arm, given.sigma, module)
         print(f"{arm}: {row.psnr:.2f} dB, {row.parameters} parameters, {row.certificate}")
         write_atomic(ROOT / "docs" / "denoising.md", page(keep(row)))
 

@@ -14,6 +14,7 @@ from sympy import Eq
 
 import pdeloom as loom
 from pdeloom.compiler.bank import ROWS, cosines
+from pdeloom.compiler.emit_bank import CACHE
 from pdeloom.compiler.errors import (
     BoundaryError,
     DiscretisationError,
@@ -28,6 +29,7 @@ from pdeloom.compiler.problem import canonical
 NO_FLUX, PERIODIC = loom.NoFlux(), loom.Periodic()
 LAM = loom.parameter("lam", 0.3, positive=True)
 BETA = loom.parameter("beta", 0.2, positive=True)
+X = loom.coordinates("x y z")
 
 
 def equation(kind="separable", dimension=2, boundary=NO_FLUX, law="perona-malik", reaction=False, g=None):
@@ -229,6 +231,38 @@ def test_rows_as_channels_are_the_convolutions_of_torch_and_so_are_their_gradien
         given = state(ours.shape, seed=2)
         for a, b in zip(*(torch.autograd.grad(out, (v, kernel), given) for out in (ours, theirs)), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+
+
+BY_ROWS = {
+    "isotropic": ({}, loom.ForwardEuler(2, tau=0.1)),
+    "learned mixture": ({"joint": "learned", "own_fluxes": True}, loom.ForwardEuler(2, tau=0.1)),
+    "implicit": ({}, loom.BackwardEuler(1, tau=0.1)),
+}
+
+
+@pytest.mark.parametrize("kind", BY_ROWS)
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_fluxes_by_rows_are_fluxes_and_so_are_their_gradients(kind, dimension, monkeypatch):
+    """`sigma` has one sample for the whole batch."""
+    options, scheme = BY_ROWS[kind]
+    sigma, learned = loom.data("sigma", *X[:dimension], bounds=(0.05, 1)), loom.learned_flux("g", terms=2)
+    pde = equation("isotropic", dimension, g=lambda q: learned(q / sigma**2))
+    net = network(pde, scheme, ["flux", "stencil"], size=3, init="dct", unstable="allow", **options)
+    assert CACHE == 2**18 and net.source.count("2**18") == 1
+    names, module = {"__name__": "rows"}, shaken(net.module(dtype=torch.float64), 0.1)
+    exec(net.source.replace("2**18", "10"), names)
+    rows = names[names["__all__"][0]](dtype=torch.float64)
+    rows.load_state_dict(module.state_dict())
+    grid = (6, 7, 5)[:dimension]
+    u, data = state((2, 1, *grid), scale=0.1), {"sigma": state((1, 1, *grid), seed=1).abs().clamp(0.05, 1)}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    calls, splits = [], torch.Tensor.split
+    monkeypatch.setattr(torch.Tensor, "split", lambda v, size, dim: calls.append(dim) or splits(v, size, dim))
+    given = state((2, 1, *grid), seed=2)
+    one, other = (torch.autograd.grad((m(u, **data) * given).sum(), [*m.parameters()]) for m in (module, rows))
+    assert set(calls) == {2}
+    torch.testing.assert_close(rows(u, **data), module(u, **data), rtol=0, atol=1e-12)
+    torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
 
 
 def true_norm(module, grid, k=0):

@@ -155,3 +155,15 @@ def test_conditions_given_twice_and_too_large():
         compiled(lap(u), {x: NO, "x": D(1), y: NO})
     with pytest.raises(loom.BoundaryError, match="below 1e30"):
         D(sp.Float("1e400") * y)
+
+
+def test_data_of_one_name_on_a_line_and_in_the_plane():
+    learned = loom.learned_flux("g", terms=2)
+    for axes, grid in (((x,), (7,)), ((x, y), (7, 6))):
+        v, sigma = loom.field("v", *axes), loom.data("sigma", *axes, bounds=(0.1, 1))
+        right = loom.div(learned(loom.norm2(loom.grad(v)) / sigma**2) * loom.grad(v))
+        net = compiled(right, NO, field=v, space=loom.FilterBank(4, 3, init="dct"))
+        state = torch.randn(1, 1, *grid, dtype=torch.float64)
+        expected = net.reference(state.numpy(), sigma=np.full((1, 1, *grid), 0.5))
+        found = net.module(dtype=torch.float64)(state, sigma=torch.full_like(state, 0.5))
+        torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-12)

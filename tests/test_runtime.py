@@ -550,7 +550,7 @@ def test_pretrained_networks_denoise_and_keep_their_proof():
 def test_every_pretrained_network_is_a_row_of_the_table():
     """Its weights, its certificate, and a gain over TV on a crop; PSNR on BSD68 is what `pdeloom evaluate` prints."""
     results = json.loads(zoo.example("denoising").RESULTS.read_text(encoding="utf-8"))
-    rows = {f"denoiser-{r['arm']}-{r['sigma']:g}": r for r in results if r.get("seed") is None}
+    rows = {f"denoiser-{r['arm']}-{r['sigma']:g}": r for r in results if r["seed"] is None and not r["ensemble"]}
     (camera,) = [image[..., 100:180, 100:180] for image in load_images("skimage", held_out=True)[:1]]
     for folder in (ROOT / "runtime" / "pretrained").iterdir():
         row, module = rows[folder.name], loom.pretrained(folder.name).module()
@@ -584,11 +584,17 @@ def test_the_denoising_example_keeps_its_results(tmp_path, monkeypatch):
     assert "| energy | 25 |" in example.page(rows)
     row, _ = example.run("energy", folder, folder, 1, 25.0, tmp_path / "again", patch=16, again=True, progress=False)
     assert row.start == "denoiser-energy-25"
-    alone = example.page(rows)
+    mean = example.shipped("energy", folder, folder, 25.0)
+    assert (mean.multiplications, mean.certificate, mean.steps) == (8 * row.multiplications, "proved", 2)
+    assert 0 < abs(mean.psnr - rows[1].psnr) < 1 and len(example.keep(mean)) == 4
+    alone = example.page(example.results())
+    assert "| energy, mean over turns and flips | 25 |" in alone
+    with pytest.raises(SystemExit, match="no row of weights trained on bsd400"):
+        example.shipped("energy", "bsd400", folder, 25.0)
     for arm, seed, value in (("free", 1, 21.0), ("energy", 0, 20.0), ("energy", 1, 20.5)):
         rows = example.keep(dataclasses.replace(row, arm=arm, seed=seed, psnr=value))
     several = example.page(rows)
-    assert several.startswith(alone.rstrip()) and len(rows) == 6
+    assert several.startswith(alone.rstrip()) and len(rows) == 7
     assert "| energy | 25 | 2 | 1 | 20.250 (20.000 to 20.500) | +0.000 (+0.000 to +0.000) |" in several
     assert "| free | 25 | 1 | 1 | 21.000 (21.000 to 21.000) | +0.500 (+0.500 to +0.500) |" in several
     assert (tmp_path / "denoiser-energy-25" / "spec.toml").exists()

@@ -87,6 +87,21 @@ def transpose(v: Tensor, filters: Tensor) -> Tensor:
     return sum(pad(v[:, i], (0, 0, i, rows - 1 - i)) for i in range(rows))
 
 
+def by_rows(function, *values: Tensor) -> Tensor:
+    """function(*values), of large images on a CPU a few rows at a time.
+
+    What it computes on the way then stays in the cache, and takes little memory.
+    """
+    if torch.compiler.is_compiling() or not values[0].is_cpu:
+        return function(*values)
+    size = max(v.numel() for v in values)
+    count, rows = size // (2**18 * torch.get_num_threads()), values[0].shape[2]
+    if count < 4:
+        return function(*values)
+    parts = zip(*(v.split(max(1, rows // count), 2) for v in values))
+    return torch.cat([function(*part) for part in parts], 2)
+
+
 def squared_norm(filters: Tensor) -> Tensor:
     """A bound on the squared norm of the bank of filters (C, 1, …), for every grid size.
 
@@ -182,7 +197,11 @@ class PeronaMalik2d(nn.Module):
         u_K = convolve(u, K)
 
         # flux_K = u_K/(1 + u_K²/λ²)
-        flux_K = lam**2 * u_K / (lam**2 + u_K**2)
+        def flux_K_of(u_K: Tensor) -> Tensor:
+            flux_K = lam**2 * u_K / (lam**2 + u_K**2)
+            return flux_K
+
+        flux_K = by_rows(flux_K_of, u_K)
 
         # div_K = K* flux_K, the exact transpose
         div_K = self.fold(transpose(flux_K, K))
