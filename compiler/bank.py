@@ -69,9 +69,9 @@ def reflections(kernels: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def samples(size: int, dimension: int, learned: bool, inputs: int = 1) -> tuple[int, float]:
-    """How many frequencies per axis find ρ within ¼ %, or 4 % of trained filters of several fields, whose eigenvalues
-    take longer, and by what the largest sample is to be multiplied."""
-    several = learned and inputs > 1
+    """How many frequencies per axis find ρ within ¼ %, or 4 % of filters of several fields that are trained or of three
+    axes, whose eigenvalues take longer, and by what the largest sample is to be multiplied."""
+    several = inputs > 1 and (learned or dimension == 3)
     count = 2 ** math.ceil(math.log2((8 if several else 32) * (size - 1) * dimension))
     if not learned and inputs == 1:
         count = max(count, 2 ** (14, 10, 7)[dimension - 1])
@@ -189,10 +189,12 @@ class Bank:
         count, excess = samples(self.size, self.dimension, learned, self.most)
         double, d = (2 * self.size - 1,) * self.dimension, self.dimension
         if self.most > 1:
-            k = np.fft.rfftn(parts * scale, s=(count,) * d, axes=window).reshape(
-                -1, self.inputs, count ** (d - 1) * (count // 2 + 1)
-            )
-            return float(np.linalg.eigvalsh(np.einsum("cix,cjx->xij", k, k.conj())).max() * excess)
+            k = np.fft.fftn(parts * scale, s=double, axes=window)
+            r = np.fft.ifftn(np.einsum("pci...,pcj...->ij...", k, k.conj()), axes=range(2, 2 + d)).real
+            r = np.pad(np.fft.fftshift(r, range(2, 2 + d)), [(0, 0)] * 2 + [(0, count - double[0])] * d)
+            r = np.roll(r, [1 - self.size] * d, range(2, 2 + d))  # back to where the correlation of lag 0 comes first
+            symbol = np.fft.rfftn(r, axes=range(2, 2 + d)).reshape(self.inputs, self.inputs, -1)
+            return float(np.linalg.eigvalsh(np.moveaxis(symbol, 2, 0)).max() * excess)
         energy = (abs(np.fft.rfftn(parts * scale, s=double, axes=window)) ** 2).sum((0, 1, 2))
         autocorrelation = np.fft.fftshift(np.fft.irfftn(energy, s=double, axes=range(d)))
         return float(abs(np.fft.rfftn(autocorrelation, s=(count,) * d, axes=range(d))).max() * excess)

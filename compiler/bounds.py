@@ -56,8 +56,9 @@ class Bound:
 class Reaction:
     """r(u): `steepest` bounds −r' from above and `growth` r', `absorbing` bounds −r/u from above if that is ≥ 0.
 
-    `affine` says r = β(f − u), `source` that f ≠ 0 and `uniform` that β is the same at every node. The bounds of a
-    nonlinear r hold on `interval`, which the solution of u' = r(u) cannot leave.
+    `affine` says r = β(f − u), `source` that βf ≠ 0, `undamped` that this may be so where β = 0, and `uniform` that β
+    is the same at every node. The bounds of a nonlinear r hold on `interval`, which the solution of u' = r(u) cannot
+    leave.
     """
 
     steepest: sp.Expr | None = sp.S.Zero
@@ -65,6 +66,7 @@ class Reaction:
     absorbing: sp.Expr | None = sp.S.Zero
     affine: bool = True
     source: bool = False
+    undamped: bool = False
     uniform: bool = True
     interval: tuple[float, float] | None = None
     assumptions: tuple[str, ...] = ()
@@ -133,13 +135,14 @@ class Bounds:
 
     @cached_property
     def concave(self) -> bool:
-        """Do the diffusivities not increase with the squared slope?"""
+        """Are the diffusivities not negative, and do they not increase with the squared slope?"""
         s = sp.Symbol("s", real=True)
         if any(not m.term.linear for m in self.system.mixed) or (self.system.mixed and self.frozen.low < 0):
             return False
         for flux in self.system.fluxes:
             term = flux.term
-            if term.diffusivity is None:
+            ranges, *_ = self._ranges(flux, slopes=False)
+            if term.diffusivity is None or not ranges or any(r.low < 0 for r in ranges):
                 return False
             if term.linear:
                 continue
@@ -340,9 +343,15 @@ class Bounds:
             return None, 0.0, "", why_not
         low, high, strength = 1.0, 1.0, kappa
         for r in ranges:
-            low, high = min(low * r.low, low * r.high, high * r.low), high * r.high
+            low, high = _product((low, high), (r.low, r.high))
             top = r.symbolic_high if r.symbolic_high is not None else sp.Float(r.high, 17)
             strength = strength * top.xreplace(self.fixed)
+        if sum(r.low < 0 for r in ranges) > 1:  # the product of two negative values may be the largest
+            if (strength / kappa).free_symbols:
+                return None, low, "", f"several factors of {shown} may be negative, and some of them are trained"
+            strength = kappa * sp.Float(math.nextafter(high, math.inf), 17) if math.isfinite(high) else strength
+        if strength.is_nonpositive:
+            strength = sp.S.Zero
         if not math.isfinite(high) or math.isnan(low):
             depends = " for every value of the trainable parameters" if self.trainable else ""
             return None, low if math.isfinite(low) else 0.0, "", f"no upper bound was found for {shown}{depends}"
@@ -432,7 +441,14 @@ class Bounds:
     def _range(self, e: sp.Expr, s: sp.Symbol) -> Range:
         """The range for every value of what is trained, and of the data that e reads."""
         moving = self.trainable | {p for p in e.free_symbols if isinstance(p, Reading)}
-        found = range_of(e.xreplace(self.fixed), s, moving, even=parity_of(e, {s: -1}) == 1)
+
+        def everywhere(part: sp.Expr) -> Range:
+            return range_of(part, s, moving, even=parity_of(part, {s: -1}) == 1)
+
+        e = e.xreplace(self.fixed)
+        if not defined(e, s, lambda part: (everywhere(part).low, everywhere(part).high)):
+            return Range(-math.inf, math.inf)
+        found = everywhere(e)
         ends = [end for end in (found.symbolic_low, found.symbolic_high) if end is not None]
         if any(isinstance(p, Reading) for end in ends for p in end.free_symbols):  # data decide how large it is
             return Range(-math.inf, math.inf)
@@ -521,6 +537,7 @@ class Bounds:
             None if any(r.absorbing is None for r in found) else sp.Max(*(r.absorbing for r in found)),
             all(r.affine for r in found),
             any(r.source for r in found),
+            any(r.undamped for r in found),
             all(r.uniform for r in found) and len({r.steepest for r in found}) == 1,
             moving[0].interval if moving else None,
             tuple(text for r in found for text in r.assumptions),
@@ -539,12 +556,12 @@ class Bounds:
         if explicit_symbols(slope) & self.system.problem.places:
             return _unknown(f"the slope of the reaction {shown} varies in space or time")
         if s not in slope.free_symbols:
-            return self._affine(-slope, sp.expand(r - slope * s) != 0, shown)
+            return self._affine(-slope, sp.expand(r - slope * s), shown)
         if slope.atoms(Data) or slope.free_symbols & self.trainable:
             culprit = "data" if slope.atoms(Data) else "trained parameters"
             return _unknown(f"the slope of the reaction {shown} depends on {culprit}")
         r, slope = r.xreplace(self.fixed), slope.xreplace(self.fixed)
-        everywhere = range_of(slope, s, frozenset(), even=parity_of(slope, {s: -1}) == 1)
+        everywhere = self._range(slope, s)
         quotient = sp.cancel(-r / s) if not r.atoms(Data) and r.xreplace({s: sp.S.Zero}) == 0 else None
         absorbing = None
         if quotient is not None:
@@ -566,26 +583,28 @@ class Bounds:
             _rational(max(0.0, -low)), max(0.0, high), absorbing, False, interval=interval, assumptions=text
         )
 
-    def _affine(self, beta: sp.Expr, source: bool, shown: str) -> Reaction:
-        """r = β(f − u)."""
-        beta, high, low = beta.xreplace(self.fixed), sp.S.One, 1.0
+    def _affine(self, beta: sp.Expr, rest: sp.Expr, shown: str) -> Reaction:
+        """r = β(f − u) with βf = `rest`; where β may vanish, a `rest` that does not vanish with it is undamped."""
+        beta, size, ends = beta.xreplace(self.fixed), sp.S.One, (sp.S.One, sp.S.One)
         for factor in sp.Mul.make_args(beta):
             if factor.atoms(Data):
                 declared, why_not = _declared(factor)
                 if declared is None:
                     return _unknown(why_not)
-                low, high = min(low * declared.low, low * declared.high), high * declared.symbolic_high
+                ends = _product(ends, (_rational(declared.low), _rational(declared.high)))
             elif factor.is_nonnegative:
-                high = high * factor
+                size = size * factor
             elif factor.is_number:
-                low, high = -abs(low) * abs(float(factor)), high * sp.Abs(factor)
+                ends = _product(ends, (factor, factor))
             else:
                 return _unknown(f"β in {shown} has no known sign; declare {factor} positive=True")
+        low, high = ends
         if low < 0:
-            reach = abs(low) if beta.is_number else math.inf
+            reach = abs(float(size * low)) if beta.is_number else math.inf
             return replace(_unknown(f"the reaction {shown} grows with u"), growth=reach)
-        text = (f"0 ≤ β ≤ {short(high)} for {shown}",)
-        return Reaction(high, 0.0, high, True, source, not beta.atoms(Data), None, text)
+        undamped = rest != 0 and (beta == 0 or bool(low == 0 and sp.denom(sp.cancel(rest / beta)).atoms(Data)))
+        text = (f"0 ≤ β ≤ {short(size * high)} for {shown}",)
+        return Reaction(size * high, 0.0, size * high, True, rest != 0, undamped, not beta.atoms(Data), None, text)
 
     # --- transport ----------------------------------------------------------------------------------------
 
@@ -829,7 +848,8 @@ class Bounds:
             return False
         for moved in self.system.transports:
             h = sp.Rational(*self.system.axes[moved.axis].spacing.as_integer_ratio())
-            along = [f for f in self.system.fluxes if [p.orders[moved.axis] for p in f.own[0].products] == [1]]
+            own = [f for f in self.system.fluxes if f.term.component == moved.term.component]
+            along = [f for f in own if [p.orders[moved.axis] for p in f.own[0].products] == [1]]
             least = [_rational(max(self._strength(f, slopes=False)[1], 0.0)) for f in along]
             kappa = sp.Add(*(f.term.kappa * low for f, low in zip(along, least, strict=True))).xreplace(self.fixed)
             margin = kappa - sp.Abs(moved.speed.xreplace(self.fixed)) * h / 2
@@ -840,6 +860,12 @@ class Bounds:
 
 
 _S = sp.Symbol("s", real=True)
+
+
+def _product(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The range of a product of two that have these."""
+    ends = [x * y for x in a for y in b]
+    return (min(ends), max(ends)) if all(e == e for e in ends) else (-math.inf, math.inf)  # 0·∞ says nothing
 
 
 def _of_one(law: sp.Expr) -> sp.Expr:
@@ -897,6 +923,12 @@ def radial(
     others = [f for f in sp.Mul.make_args(g) if not f.has(*slots) and f.atoms(Data, Unknown)]
     rest = sp.Mul(*(f for f in sp.Mul.make_args(g) if f not in others))
     inside = rest.atoms(Data)
+    shared = sp.Mul(*(f for f in others if f.atoms(Data) and f.atoms(Data) <= inside))
+    at_rest = sp.cancel((shared * rest).xreplace(dict.fromkeys(slots, sp.S.Zero)))
+    if shared != 1 and at_rest != 0 and not at_rest.has(sp.zoo, sp.nan):  # σ³/(σ² + s²) is σ times 1/(1 + s²/σ²)
+        outside = [f for f in sp.Mul.make_args(at_rest) if f.atoms(Data)]
+        rest = shared * rest / sp.Mul(*outside)
+        others = [f for f in others if not f.atoms(Data) or not f.atoms(Data) <= inside] + outside
     if rest.atoms(Unknown) or not all((getattr(f.func, "bounds", None) or (0,))[0] > 0 for f in inside):
         return None, [], ()
     rest = rest.xreplace({f: Reading.of(f) for f in inside})

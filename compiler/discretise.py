@@ -593,6 +593,12 @@ def _lagged(
     return e, names, {own: value, s0: known}
 
 
+def _read(term: FluxTerm) -> sp.Expr | None:
+    """The diffusivity as a function of what it reads, whatever the order of its slots."""
+    read = {s: sp.Symbol(f"{i}{operator}", real=True) for (s, operator), i in zip(term.slots, term.fields, strict=True)}
+    return None if term.diffusivity is None else term.diffusivity.xreplace(read)
+
+
 def _mean(source: Location, target: Location, axes: tuple[Axis, ...]) -> Stencil:
     """M: the mean of the neighbours along each axis in which the two differ."""
     return Stencil.build({(0,) * len(target): sp.S.One}, axes, 2, source=source, target=target)
@@ -807,7 +813,7 @@ class SemiDiscrete:
                     other.term.operator == operator
                     and other.term.component == i
                     and other.term.kappa == term.kappa
-                    and dict(other.term.slots).get(s) is not None
+                    and _read(other.term) == _read(term)
                     for other in self.fluxes
                 )
                 curl = sp.expand_mul(sp.diff(g, s) * own - sp.diff(g, own) * s)

@@ -8,12 +8,14 @@ four. A high end of inf means "no bound found", and 0·inf = 0 since every quant
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import sympy as sp
 
 Interval = tuple[float, float]
 _INF = math.inf
+_MOST = sys.float_info.max
 
 
 def compile_interval(e: sp.Expr, s: sp.Symbol | None) -> Callable[[Interval], Interval]:
@@ -52,6 +54,8 @@ def compile_interval(e: sp.Expr, s: sp.Symbol | None) -> Callable[[Interval], In
 
 
 def _exact(n: int) -> Interval:
+    if abs(n) > _MOST:
+        return (_MOST, _INF) if n > 0 else (-_INF, -_MOST)
     v = float(n)
     return (v, v) if int(v) == n else _wide(v, v, 1)
 

@@ -291,9 +291,9 @@ def defined(f: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, flo
     for part in sp.preorder_traversal(f):
         if s not in part.free_symbols or part == f == s:
             continue
-        if part.is_Pow and not part.exp.is_integer and not ends(part.base)[0] >= 0:
+        if part.is_Pow and not part.exp.is_integer and not (part.base.is_nonnegative or ends(part.base)[0] >= 0):
             return False
-        if isinstance(part, sp.log) and not ends(part.args[0])[0] > 0:
+        if isinstance(part, sp.log) and not (part.args[0].is_positive or ends(part.args[0])[0] > 0):
             return False
         if part.is_Function and any(_pole(p, s, ends) for a in part.args for p in sp.preorder_traversal(a)):
             return False
@@ -307,6 +307,8 @@ def defined(f: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, flo
 def _pole(part: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, float]]) -> bool:
     """May a part be a division by zero, which a bounded function around it hides?"""
     if not (part.is_Pow and part.exp.is_negative and s in part.base.free_symbols):
+        return False
+    if part.base.is_positive:
         return False
     low, high = ends(part.base)
     return not (low > 0 or high < 0)

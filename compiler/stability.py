@@ -321,6 +321,12 @@ class _Analysis:
         return seen.frozen and seen.one_operator and not seen.parts and self._factor.resolvent and bool(seen.solves)
 
     @property
+    def _tangent(self) -> sp.Expr | None:
+        """The flux that a scheme with a frozen operator replaces by its tangent."""
+        terms = [flux.term for flux in self.system.fluxes if self.scheme.structure.frozen]
+        return next((term.flux for term in terms if term.diffusivity is None and not term.linear), None)
+
+    @property
     def _resolvent(self) -> bool:
         """Is a step u⁺ − τf(u⁺) = u?"""
         seen = self.scheme.structure
@@ -339,6 +345,11 @@ class _Analysis:
     def claim(self, notion: str) -> Claim:
         if self.system.one_sided:
             return Claim(why_not=ONE_SIDED)
+        if self._tangent is not None and notion != "von Neumann":
+            return Claim(
+                why_not=f"Φ = {notation.show(self._tangent)} is no g·s with g in closed form, so that what is frozen "
+                f"is its tangent, which is not linear in u"
+            )
         if self.system.halves and notion in ("norm decrease", "nonexpansive") and not self.system.transports:
             return Claim(why_not="values on a wall that leaves them free count half in the norm that decreases")
         if self._turns and (self.system.laws or not self.system.transports):
@@ -383,8 +394,8 @@ class _Analysis:
             return Claim(
                 linear_end, bound.rate, assumptions=bound.assumptions, why_not="" if known else self._meets_more()
             )
-        if r.source and r.steepest == 0 and bound is self.bounds.frozen:
-            return Claim(why_not=f"nothing damps the source {self._reaction_text}, with which norms grow")
+        if r.undamped and bound is self.bounds.frozen:
+            return Claim(why_not=f"the source in {self._reaction_text} is not damped everywhere, and norms may grow")
         assumptions = (*bound.assumptions, *r.assumptions)
         absorbing = r.steepest if r.affine or bound is self.bounds.slopes else r.absorbing
         if absorbing is None or (r.growth > 0 and bound is self.bounds.slopes):
@@ -517,8 +528,8 @@ class _Analysis:
             )
         if r.steepest is None:
             return Claim(why_not=r.why_not)
-        if r.source and r.steepest == 0:
-            return Claim(why_not=f"nothing damps the source {self._reaction_text}, with which values grow")
+        if r.undamped:
+            return Claim(why_not=f"the source in {self._reaction_text} is not damped everywhere, and values may grow")
         assumptions = (*bound.assumptions, *r.assumptions)
         proof = (
             "I − τA(u) has no negative entry and rows that sum to at most one: new values average old ones"

@@ -51,8 +51,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, framework="pt") as file:
             record: dict[str, Any] = json.loads(file.metadata()["record"])
+            if missing := {"step", "best", "worse", "identity", "optimiser"} - set(record):
+                raise ValueError(f"its record has no {min(missing)}")
             return record
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to start the run again") from None
 
 

@@ -84,6 +84,9 @@ def evaluate(
     ensemble: Annotated[bool, typer.Option("--self-ensemble", help="The mean over eight turns and flips.")] = False,
 ) -> None:
     """Score a trained network on images it was not trained on."""
+    from inspect import signature
+
+    from ..compiler.errors import CheckpointError, DataError
     from .data import load_images
     from .fit import denoiser
     from .metrics import score, self_ensemble
@@ -103,8 +106,21 @@ def evaluate(
     images, module = load_images(source, held_out, channels), saved.module()
     denoise = denoiser(module, options.observed if options else None, options.level if options else None)
 
+    read = [p.name for p in signature(module.forward).parameters.values() if p.default is p.empty][1:]
+    known = [options.level] if options else []
+    if options and options.observed:
+        known += [options.observed] if isinstance(options.observed, str) else options.observed
+    if unknown := [name for name in read if name not in known]:
+        raise CheckpointError(
+            f"{run}: the network reads the data field {unknown[0]}, and its specification has no [train] table that "
+            f"says whether that is the noisy image (observed) or the noise level (level)"
+        )
+
     def once(u: Any) -> Any:
-        return denoise(u, strength)
+        try:
+            return denoise(u, strength)
+        except ValueError as error:
+            raise DataError(f"{run} at sigma = {strength * 255:g}: {error}") from None
 
     noisy = score(lambda u: u, images, strength)
     denoised = score(self_ensemble(once) if ensemble else once, images, strength)
@@ -188,7 +204,7 @@ def main() -> None:
     except Exception as error:
         from ..compiler.errors import PdeloomError
 
-        if not isinstance(error, PdeloomError):
+        if not isinstance(error, (PdeloomError, OSError)):
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -36,7 +36,9 @@ def as_image(array: Any, name: str = "image", channels: int = 1) -> Tensor:
     H, W): grey for one channel, else with its channels as they are; an alpha channel is left out."""
     from skimage.color import rgb2gray
 
-    a = np.asarray(array)
+    a = np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)
+    if a.size == 0:
+        raise DataError(f"{name}: shape {a.shape}; there is no pixel")
     if a.dtype == np.uint8:
         a = a / 255.0
     elif a.dtype == np.uint16:
@@ -75,16 +77,18 @@ def load_images(data: Any, held_out: bool | None = False, channels: int = 1) -> 
         return [image for i, image in enumerate(stored) if held_out in (None, i % 10 == 0)]
     if isinstance(data, (str, Path)):
         folder = Path(data)
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
+        inside = folder.iterdir() if folder.is_dir() else ()
+        files = sorted(p for p in inside if p.suffix.lower() in _SUFFIXES and p.is_file())
         if len(files) < 2:
             raise DataError(
                 f"data {str(data)!r}: not 'skimage', no HDF5 file ({', '.join(_HDF5)}) and no folder with at least two "
                 f"images ({', '.join(_SUFFIXES)})"
             )
-        from skimage.io import imread
-
-        chosen = [p for i, p in enumerate(files) if held_out in (None, i % 10 == 0)]
-        return [as_image(imread(p), p.name, channels) for p in chosen]
+        return [as_image(_read(p), p.name, channels) for i, p in enumerate(files) if held_out in (None, i % 10 == 0)]
+    if not isinstance(data, (Sequence, np.ndarray, Tensor)):
+        raise DataError(
+            f"data of type {type(data).__name__}; give 'skimage', a folder, an HDF5 file or a list of images"
+        )
     images = list(data)
     if not images:
         raise DataError("data: an empty list; give at least one image")
@@ -92,12 +96,21 @@ def load_images(data: Any, held_out: bool | None = False, channels: int = 1) -> 
     return found
 
 
+def _read(path: Path) -> Any:
+    from skimage.io import imread
+
+    try:
+        return imread(path)
+    except (OSError, ValueError, SyntaxError) as error:  # those of the readers of damaged files
+        raise DataError(f"{path}: cannot be read as an image ({str(error).splitlines()[0]}); replace it") from None
+
+
 def _given(image: Any, name: str, channels: int) -> Tensor:
     if not (isinstance(image, Tensor) and image.dim() == 4):
         return as_image(image, name, channels)
     if image.shape[:2] != (1, channels):
         raise DataError(f"{name}: shape {tuple(image.shape)}; give tensors (1, {channels}, H, W), a channel per field")
-    return image
+    return as_image(image[0].movedim(0, -1), name, channels)
 
 
 def _stored(path: Path, channels: int) -> list[Tensor]:

@@ -13,6 +13,8 @@ import hashlib
 import inspect
 import json
 import math
+import numbers
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -96,15 +98,20 @@ def fit(
         average: weights are averaged with this decay per step, such as 0.999, but (1 + n)/(10 + n) in step n while that
             is less, so that a short run does not return what it started from. The averages are what is validated and
             returned. Every average of weights is within the bounds of the certificate, as any weights are.
-        patience: stop after so many validations (one per `save_every` steps) without a better one.
+        patience: stop after so many validations (one per `save_every` steps) without a better one. Validation draws
+            other patches of the training images, with noise of its own.
         greedy: layer by layer first: for so many steps the output of the first layer (or cycle) is trained, then that
             of the first two, and so on, before the whole network is.
         precision, devices, accelerator: those of Lightning Fabric.
     """
     settings: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate, "seed": seed}
     noise = tuple(sigma) if isinstance(sigma, (list, tuple)) else (sigma,)
-    if not 1 <= len(noise) <= 2 or not all(_real(s) and 0 < s < 1e3 for s in noise) or noise[0] > noise[-1]:
-        raise TrainingError(f"fit(sigma={sigma!r}): must be a positive number, or the lowest and the highest")
+    if not 1 <= len(noise) <= 2 or not all(_real(s) and 0 < s <= 1 for s in noise) or noise[0] > noise[-1]:
+        raise TrainingError(
+            f"fit(sigma={sigma!r}): must be a positive number, or the lowest and the highest, up to 1, the scale "
+            f"of the images; 25 grey values of 255 are 25/255"
+        )
+    noise = tuple(map(float, noise))
     optional = {"clip": clip, "average": average, "patience": patience, "greedy": greedy}
     given = {k: v for k, v in optional.items() if v is not None}
     for key, value in {**settings, **given, "save_every": save_every, "devices": devices}.items():
@@ -113,8 +120,15 @@ def fit(
             raise TrainingError(f"fit({key}={value!r}): must be a {'positive number' if least else 'number from 0 on'}")
         if key not in ("rate", "clip", "average") and value != int(value):
             raise TrainingError(f"fit({key}={value!r}): must be a whole number")
-    if not isinstance(out, (str, Path)):
-        raise TrainingError(f"fit(out={out!r}): give the path of a folder")
+    if seed >= 2**32:
+        raise TrainingError(f"fit(seed={seed}): must be less than 2³²")
+    whole = {k: (float if k in ("rate", "clip", "average") else int)(v) for k, v in {**settings, **given}.items()}
+    settings, given = {k: whole[k] for k in settings}, {k: whole[k] for k in given}
+    save_every, devices = int(save_every), int(devices)
+    if accelerator == "cpu" and devices > (os.cpu_count() or 1):
+        raise TrainingError(f"fit(devices={devices}): every one is a process, and there are {os.cpu_count()} cores")
+    if not isinstance(out, (str, Path)) or (Path(out).exists() and not Path(out).is_dir()):
+        raise TrainingError(f"fit(out={str(out)!r}): give the path of a folder")
     if not isinstance(module, nn.Module) or not hasattr(module, "certificate"):
         raise TrainingError(f"fit({type(module).__name__}): give a module of a compiled network, net.module()")
     if schedule not in ("cosine", "constant"):
@@ -144,6 +158,15 @@ def fit(
     for key, name in given_to:
         if name not in read or [n for _, n in given_to].count(name) > 1:
             raise TrainingError(f"fit({key}={name!r}): no data field of its own; the network reads {read}")
+    bounds = {str(f.func): getattr(f.func, "bounds", None) for f in net.compiled.problem.data} if net else {}
+    if (
+        level is not None
+        and (promised := bounds.get(level))
+        and not promised[0] <= noise[0] <= noise[-1] <= promised[1]
+    ):
+        raise TrainingError(
+            f"fit(sigma={sigma!r}): outside the bounds {promised} that {level} was declared with; change one of them"
+        )
     needs = [name for name in read if name not in [n for _, n in given_to]]
     if needs:
         raise TrainingError(
@@ -158,6 +181,10 @@ def fit(
     from lightning_fabric import Fabric
 
     out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"fit(out={str(out)!r}): {error.strerror}; give another folder") from None
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
     except (ValueError, RuntimeError, TypeError) as error:
@@ -197,40 +224,46 @@ class _Run:
         self.fabric, self.module, self.settings, self.out, self.save_every = fabric, module, settings, out, save_every
         self.patches = Patches(images, settings["patch"], settings["batch"], settings["sigma"], settings["seed"])
         self.validation = Patches(images, settings["patch"], 32, settings["sigma"], settings["seed"] + 500_000).draw(0)
-        self.optimiser = torch.optim.Adam(module.parameters(), lr=settings["rate"])
+        net = NETS.get(type(module))
+        source = type(module).__name__ if net is None else hashlib.sha256(net.source.encode()).hexdigest()
         self.identity = {
             **settings,
             "save_every": save_every,
             "precision": precision,
-            "data": data
-            if isinstance(data, (str, Path)) and not isinstance(data, Path)
-            else _fingerprint(list(images)),
-            "network": _fingerprint(list(module.state_dict().values())) + type(module).__name__,
+            "data": "skimage" if isinstance(data, str) and data == "skimage" else _fingerprint(list(images)),
+            "network": _fingerprint(list(module.state_dict().values())) + source,
         }
         self.step, self.best, self.worse = 0, -math.inf, 0
         decay = settings.get("average")
+        optimiser = torch.optim.Adam(module.parameters(), lr=settings["rate"])
+        self.wrapped, self.optimiser = fabric.setup(module, optimiser)  # of the precision that is asked for
         self.average = None if decay is None else _averaged(module, decay)
-        self._resume()
-        self.wrapped, self.optimiser = fabric.setup(module, self.optimiser)
+        self._resume(optimiser)
 
-    def _resume(self) -> None:
+    def _resume(self, optimiser: torch.optim.Optimizer) -> None:
         record = read_record(self.out / "last.safetensors")
         if record is None:
             if self.fabric.is_global_zero:
                 write_atomic(self.out / "metrics.jsonl", "")
             return
-        changed = [k for k, v in self.identity.items() if record["identity"].get(k) != v]
+        old, new = record["identity"], self.identity
+        changed = [k for k in {**new, **old} if old.get(k) != new.get(k)]
         if changed:
+            (key, *_) = changed
+            other = (
+                f"other {key}" if key == "data" else f"another {key}" if key == "network" else
+                f"{key} = {old.get(key)!r}, not {new.get(key)!r}"
+            )  # fmt: skip
             raise TrainingError(
-                f"{self.out} holds a run with {changed[0]} = {record['identity'].get(changed[0])!r}, not "
-                f"{self.identity[changed[0]]!r}; choose another out, or delete the folder to start again"
+                f"{self.out} holds a run with {other}; choose another out, or delete the folder to start again"
             )
-        read_checkpoint(self.out / "last.safetensors", self.module, self.optimiser, self.average)
+        read_checkpoint(self.out / "last.safetensors", self.module, optimiser, self.average)
         self.step, self.best, self.worse = record["step"], record["best"], record["worse"]
         if self.fabric.is_global_zero:
-            lines = (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _complete(line) and json.loads(line)["step"] <= self.step]
-            write_atomic(self.out / "metrics.jsonl", "".join(line + "\n" for line in kept))
+            written = self.out / "metrics.jsonl"
+            lines = written.read_text(encoding="utf-8").splitlines() if written.exists() else []
+            kept = [line for line in lines if (step := _step_of(line)) is not None and step <= self.step]
+            write_atomic(written, "".join(line + "\n" for line in kept))
 
     def train(self, progress: bool) -> Fitted:
         total, losses = self.settings["steps"], []
@@ -313,7 +346,7 @@ class _Run:
 
 
 def _real(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _cosine(step: int, total: int) -> float:
@@ -329,11 +362,12 @@ def _averaged(module: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(module, multi_avg_fn=average)
 
 
-def _complete(line: str) -> bool:
+def _step_of(line: str) -> int | None:
+    """The step of a line of metrics; None if it was not written to its end."""
     try:
-        return "step" in json.loads(line)
-    except ValueError:
-        return False
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _fingerprint(tensors: list[torch.Tensor]) -> str:

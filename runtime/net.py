@@ -172,6 +172,8 @@ class Net:
         module = self.module(dtype=torch.float64) if module is None else module
         self._check_own("save", module)
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+        if broken := next((k for k, v in state.items() if not v.isfinite().all()), None):
+            raise CheckpointError(f"save: the weight {broken} is not finite; nothing was written")
         weights = save(state)
         record = {
             "format": FORMAT,
@@ -180,12 +182,15 @@ class Net:
             "weights": _digest(weights),
             "certificate": plain(module.certificate()),
         }
-        write_atomic(folder / "net.py", self.source)
-        write_atomic(folder / "spec.toml", write_toml({**self.spec(), **({"train": train} if train else {})}))
-        write_atomic(folder / "weights.safetensors", weights)
-        write_atomic(
-            folder / "certificate.json", json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        certificate = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        spec = write_toml({**self.spec(), **({"train": train} if train else {})})
+        try:
+            write_atomic(folder / "net.py", self.source)
+            write_atomic(folder / "spec.toml", spec)
+            write_atomic(folder / "weights.safetensors", weights)
+            write_atomic(folder / "certificate.json", certificate)
+        except OSError as error:
+            raise CheckpointError(f"save({str(folder)!r}): {error.strerror}; give another folder") from None
         return folder
 
     def report(self, path: str | Path, module: Any = None) -> Path:
@@ -196,7 +201,10 @@ class Net:
             raise CheckpointError(f"report({str(path)!r}): give the path of a file, such as 'report.html'")
         if module is not None:
             self._check_own("report", module)
-        return write_report(self, Path(path), module)
+        try:
+            return write_report(self, Path(path), module)
+        except OSError as error:
+            raise CheckpointError(f"report({str(path)!r}): {error.strerror}; give another path") from None
 
     def _check_own(self, what: str, module: Any) -> None:
         """Refuse a module that has not the weights of this network."""
@@ -208,14 +216,43 @@ class Net:
 
 
 class Saved:
-    """A network read back: `net`, and `module(dtype=…)` with the saved weights."""
+    """A network read back: `net`, `module(dtype=…)` with the saved weights, and `save` and `report` of these; the rest
+    is that of `net`, the network before training."""
 
     def __init__(self, net: Net, weights: dict[str, Any], certificate: dict[str, Any]) -> None:
         self.net, self._weights, self.certificate = net, weights, certificate
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("net", "_weights", "certificate") or name.startswith("__"):  # not there yet while it is copied
+            raise AttributeError(name)
         return getattr(self.net, name)
 
+    @property
+    def reference(self) -> Reference | CycleReference:
+        """That of the network, where its weights are those before training."""
+        if self._weights:
+            import torch
+
+            initial = self.net.module(next(iter(self._weights.values())).dtype).state_dict()
+            if all(torch.equal(w, initial[name]) for name, w in self._weights.items()):
+                return self.net.reference
+            raise CheckpointError(
+                "reference: it is computed with the weights before training; use module(), or net.reference for those"
+            )
+        return self.net.reference
+
+    def save(self, folder: str | Path, module: Any = None, train: dict[str, Any] | None = None) -> Path:
+        """`Net.save`, of the saved weights unless another module is given."""
+        return self.net.save(folder, self._own() if module is None else module, train)
+
+    def report(self, path: str | Path, module: Any = None) -> Path:
+        """`Net.report`, of the saved weights unless another module is given."""
+        return self.net.report(path, self._own() if module is None else module)
+
+    def _own(self) -> Any:
+        return self.module(next((w.dtype for w in self._weights.values()), None))
+
+    @strict
     def module(self, dtype: Any = None, device: Any = None) -> Any:
         """A module with the saved weights."""
         module = self.net.module(dtype, device)
@@ -223,6 +260,7 @@ class Saved:
         return module
 
 
+@strict
 def load(folder: str | Path) -> Saved:
     """Read a network that `Net.save` wrote; runs no code but what the compiler emits again from the spec.
 
@@ -280,6 +318,7 @@ def load(folder: str | Path) -> Saved:
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
+@strict
 def pretrained(name: str) -> Saved:
     """A trained network that comes with the package: "denoiser-norm-stable-25" (arm and σ of docs/denoising.md).
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..compiler import notation
 from ..compiler.bounds import own_stencils, radial, shown_law
 from ..compiler.energy import energy_of
-from ..compiler.fields import Data, Parameter, Unknown
+from ..compiler.fields import Data, Parameter, Reading, Unknown
 from ..compiler.pointwise import evaluate
 from ..compiler.reference import Reference
 from ..templates import environment
@@ -129,6 +129,9 @@ def flux_plots(net: Net, module: Any = None) -> list[tuple[str, str]]:
             e = None if g is None else g * s
         if term.linear or e is None or e.atoms(Data, Unknown):
             continue
+        initial |= {
+            p.name: p.value for p in e.free_symbols if isinstance(p, Reading)
+        }  # data, in the middle of their bounds
         reach = 4 * max((p.value for p in e.free_symbols if isinstance(p, Parameter)), default=1.0)
         points = np.linspace(-reach, reach, 201)
         figure = Figure(figsize=(5, 2.8), layout="constrained")

@@ -248,7 +248,7 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
             model = models[0] if models else ParameterTable
         return f"unknown key {key}; {suggest(location[-1], model.model_fields)}"
     if first["type"] == "missing":
-        return f"missing key {key}; add it (see docs/spec.md)"
+        return f"missing key {key}; add it (see docs/language.md)"
     return f"{key}: {first['msg'].lower()}, got {first['input']!r}"
 
 

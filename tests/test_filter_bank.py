@@ -452,6 +452,19 @@ def test_learned_mixtures_in_recurrences_and_solves(scheme):
     assert module.certificate()["status"] == net.stability[net.stability.governing].status
 
 
+def test_one_term_of_a_noise_level():
+    """σ²/(σ² + q/λ²) is g(q/σ²), however it is written."""
+    sigma = loom.data("sigma", *X[:2], bounds=(0.05, 1))
+    g = loom.diffusivity("perona-malik", 0.1)
+    for law in (lambda q: g(q / sigma**2), lambda q: sigma**2 / (sigma**2 + q)):
+        pde = equation("isotropic", g=law)
+        for space in (loom.FilterBank(8, 3, init="dct"), loom.FiniteDifference()):
+            net = loom.compile(pde, space=space, scheme=loom.ForwardEuler(1))
+            assert net.stability["norm decrease"].status == "proved"
+    outside = network(equation("isotropic", g=lambda q: sigma * g(q / sigma**2)), loom.ForwardEuler(1))
+    assert outside.stability["norm decrease"].status == "proved"
+
+
 def test_what_is_not_known_of_learned_mixtures(tmp_path):
     """No energy, no bound on distances; nothing without training. Saved, and read back with what they mix."""
     with pytest.raises(SchemeError, match=r"stencil.*in trainable"):

@@ -167,3 +167,107 @@ def test_data_of_one_name_on_a_line_and_in_the_plane():
         expected = net.reference(state.numpy(), sigma=np.full((1, 1, *grid), 0.5))
         found = net.module(dtype=torch.float64)(state, sigma=torch.full_like(state, 0.5))
         torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-12)
+
+
+# --- claims that were once called proved, and their neighbours that are ---------------------------------------
+
+ONE, OTHER = (loom.diffusivity("charbonnier", lam) for lam in (0.1, 3.0))
+LESS, MORE = (loom.data(name, z, bounds=(-3, -1)) for name in ("less", "more"))
+EITHER, SHARE = loom.data("either", z, bounds=(-10, 1)), loom.data("share", z, bounds=(0, 1))
+GIVEN = loom.data("given", z)
+NORM2 = loom.norm2(loom.grad(u))
+BOTH = loom.d(w, z) ** 2 + loom.d(q, z) ** 2
+
+
+def proved(right, scheme, notion, boundary=NO, field=w, **keywords):
+    rights, fields = (right, (w, q)) if isinstance(right, list) else ([right], (field,))
+    pde = loom.PDE([Eq(loom.dt(v), r) for v, r in zip(fields, rights, strict=True)], boundary=boundary)
+    result = loom.compile(pde, scheme=scheme, unstable="allow", **keywords).stability[notion]
+    return result.bound if result.status == "proved" else None
+
+
+TANH = loom.d(sp.tanh(loom.d(w, z)), z)
+
+
+@pytest.mark.parametrize("notion", ["norm decrease", "maximum principle", "power bounded"])
+@pytest.mark.parametrize(
+    "scheme",
+    [loom.SemiImplicit(1, tau=20), loom.AOS(1, tau=20), loom.FED(1, 5, freeze="cycle", tau=0.1)],
+    ids=lambda scheme: type(scheme).__name__,
+)
+def test_a_tangent_that_is_frozen_is_not_linear(scheme, notion):
+    """‖u⁺‖ = 15 ‖u‖ was seen."""
+    assert proved(TANH, scheme, notion) is None
+    assert proved(TANH, loom.ForwardEuler(1, tau=0.1), notion) == pytest.approx(0.5)
+
+
+def test_products_of_negative_factors():
+    assert proved(loom.d(LESS * MORE * loom.d(w, z), z), loom.ForwardEuler(1, tau=0.01), "norm decrease") == (
+        pytest.approx(0.5 / 9)
+    )
+    right = lap(w) - LESS * MORE * w
+    assert proved(right, loom.ForwardEuler(1, tau=0.01), "norm decrease") == pytest.approx(2 / 13)
+    assert proved(lap(w) + LESS * w, loom.ForwardEuler(1, tau=0.01), "norm decrease") == pytest.approx(2 / 7)
+    other = loom.data("other", z, bounds=(-10, 1))
+    energy = proved(loom.d(EITHER * other * loom.d(w, z), z), loom.ForwardEuler(1, tau=1e-3), "energy decrease")
+    assert energy == pytest.approx(0.5 / 100)
+    waves = loom.d(sp.cos(z) * EITHER * loom.d(w, z), z)
+    assert proved(waves, loom.ForwardEuler(1, tau=1e-3), "energy decrease") == pytest.approx(0.5 / 10)
+
+
+def test_negative_factors_take_nothing_from_a_bound():
+    both = loom.d(LESS * loom.d(w, z), z) + loom.d(SHARE * loom.d(w, z), z)
+    assert proved(both, loom.ForwardEuler(1, tau=1e-3), "energy decrease") == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("coefficient", [EITHER, LESS], ids=str)
+def test_a_semi_implicit_step_with_negative_coefficients(coefficient):
+    scheme = loom.SemiImplicit(1, tau=5)
+    assert proved(loom.d(coefficient * loom.d(w, z), z), scheme, "energy decrease") is None
+    assert proved(loom.d(SHARE * loom.d(w, z), z), scheme, "energy decrease") == np.inf
+
+
+@pytest.mark.parametrize("notion", ["nonexpansive", "energy decrease"])
+def test_fluxes_of_different_diffusivities_are_no_gradient(notion):
+    euler = loom.ForwardEuler(1, tau=0.05)
+    for one, other, bound in ((ONE, OTHER, None), (ONE, ONE, pytest.approx(0.25))):
+        right = loom.d(one(NORM2) * loom.d(u, x), x) + loom.d(other(NORM2) * loom.d(u, y), y)
+        assert proved(right, euler, notion, field=u) == bound
+        rights = [loom.d(one(BOTH) * loom.d(w, z), z), loom.d(other(BOTH) * loom.d(q, z), z)]
+        assert proved(rights, euler, notion) == (bound if bound is None else pytest.approx(0.5))
+
+
+def test_transport_borrows_no_diffusion_of_another_field():
+    for fields, found in (((0.01, 1), None), ((1, 1), pytest.approx(0.5))):
+        rights = [k * lap(v) - (loom.d(w, z) if v == w else 0) for k, v in zip(fields, (w, q), strict=True)]
+        assert proved(rights, loom.ForwardEuler(1, tau=0.4), "maximum principle", PERIODIC) == found
+
+
+def test_sources_that_are_not_damped_where_they_are():
+    euler, notion = loom.ForwardEuler(1, tau=0.3), "maximum principle"
+    assert proved([lap(w) + 0.5 * (GIVEN - w), lap(q) + 1], euler, notion) is None
+    assert proved([lap(w) + 0.5 * (GIVEN - w), lap(q)], euler, notion) == pytest.approx(0.4)
+    assert proved(lap(w) + GIVEN - SHARE * w, euler, notion) is None
+    assert proved(lap(w) + SHARE * (GIVEN - w), euler, notion) == pytest.approx(1 / 3)
+
+
+def test_a_diffusivity_that_is_defined_for_small_slopes_alone():
+    right = loom.d(sp.sqrt(1 - loom.d(w, z) ** 2) * loom.d(w, z), z)
+    for notion in ("norm decrease", "energy decrease", "maximum principle"):
+        assert proved(right, loom.ForwardEuler(1, tau=0.1), notion) is None
+
+
+def test_contrasts_whose_squares_are_no_numbers():
+    for lam in (1e-170, 1e160):
+        g = loom.diffusivity("perona-malik", loom.parameter("lam", lam, positive=True))
+        right = loom.d(g(loom.d(w, z) ** 2) * loom.d(w, z), z)
+        assert proved(right, loom.ForwardEuler(1, tau=0.1), "norm decrease") in (None, pytest.approx(0.5))
+
+
+def test_the_norm_of_filters_of_several_fields_in_three_dimensions():
+    """It took gigabytes."""
+    axes = loom.coordinates("x y z")
+    fields = [loom.field(name, *axes) for name in "ab"]
+    pde = loom.PDE([Eq(loom.dt(f), loom.laplacian(f)) for f in fields], boundary=NO)
+    net = loom.compile(pde, space=loom.FilterBank(9, 5), scheme=loom.ForwardEuler(1, tau=0.01))
+    assert 12 <= 2 / net.stability["norm decrease"].bound <= 12.5

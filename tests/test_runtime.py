@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -102,6 +103,38 @@ def test_round_trip(name, kind, tmp_path):
     assert saved.certificate["notion"] == net.stability.governing
 
 
+def test_a_network_read_back_keeps_its_weights(tmp_path):
+    net = denoiser()
+    module = net.module(dtype=torch.float64)
+    with torch.no_grad():
+        for p in module.parameters():
+            p += 0.3
+    saved = loom.load(net.save(tmp_path / "a", module))
+    again = loom.load(saved.save(tmp_path / "b"))
+    assert same(weights(again.module(torch.float64)), weights(module)) and again.certificate == saved.certificate
+    assert f"{module.certificate()['tau'][0]:.4g}" in saved.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    with pytest.raises(loom.CheckpointError, match="before training"):
+        saved.reference  # noqa: B018
+    assert loom.load(net.save(tmp_path / "c")).reference is not None
+    assert same(weights(copy.deepcopy(saved).module()), weights(saved.module()))
+    with pytest.raises(loom.UnknownKeywordError, match="dtype"):
+        saved.module(dtpe=torch.float64)
+
+
+def test_weights_that_are_not_finite_leave_a_folder_as_it_is(tmp_path):
+    net = denoiser()
+    module = net.module()
+    net.save(tmp_path / "net", module)
+    with torch.no_grad():
+        next(module.parameters()).fill_(torch.nan)
+    with pytest.raises(loom.CheckpointError, match="not finite; nothing was written"):
+        net.save(tmp_path / "net", module)
+    assert loom.load(tmp_path / "net").certificate["status"] == "proved"
+    (tmp_path / "file").touch()
+    with pytest.raises(loom.CheckpointError, match="Not a directory"):
+        net.save(tmp_path / "file" / "net")
+
+
 def test_numpy_numbers_and_names_survive(tmp_path):
     pde = loom.PDE(Eq(loom.dt(zoo.V), loom.laplacian(zoo.V)), boundary=loom.Dirichlet(0), name='my "net"')
     net = loom.compile(pde, grid=loom.Grid(0.5), scheme=loom.ForwardEuler(np.int64(2), np.float64(0.1)))
@@ -176,7 +209,7 @@ def test_foreign_modules_are_not_reported_or_trained(tmp_path):
     noisy = loom.compile(
         loom.PDE(Eq(loom.dt(zoo.U), right), boundary=loom.NoFlux()), scheme=loom.ForwardEuler(2), trainable=["lam"]
     )
-    with pytest.raises(loom.TrainingError, match="declared bounds"):
+    with pytest.raises(loom.TrainingError, match="outside the bounds"):
         loom.fit(noisy.module(), images(), out=tmp_path, level="s", **{**SMALL, "sigma": (0.6, 0.7)})
 
 
@@ -224,6 +257,24 @@ def test_bad_images_are_refused(tmp_path):
         load_images(str(tmp_path / "nowhere"))
     with pytest.raises(loom.DataError, match="empty"):
         load_images([])
+    for bad, words in [
+        (300 * torch.rand(1, 1, 8, 8), "lie in"),
+        (torch.full((1, 1, 8, 8), torch.nan), "lie in"),
+        (np.zeros((0, 3)), "no pixel"),
+        (torch.zeros(2, 1, 8, 8), "shape"),
+    ]:
+        with pytest.raises(loom.DataError, match=words):
+            load_images([bad])
+    (image,) = load_images([torch.full((1, 1, 8, 8), 51, dtype=torch.uint8)])
+    assert image.dtype == torch.float32 and float(image.max()) == pytest.approx(0.2)
+    assert not load_images([torch.rand(1, 1, 8, 8, requires_grad=True)])[0].requires_grad
+    with pytest.raises(loom.DataError, match="of type int"):
+        load_images(5)
+    (tmp_path / "sub.png").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(loom.DataError, match=r"b\.png: cannot be read"):
+        load_images(tmp_path)
 
 
 def test_folders_hold_out_images(tmp_path):
@@ -361,6 +412,9 @@ def test_networks_that_know_the_noise_level(tmp_path):
         noisy, clean, _ = Patches(load_images(images()), 16, 32, options["sigma"], 500_000).draw(0)
         assert fitted.best_psnr > psnr(noisy.clamp(0, 1), clean) + 1
         assert fitted.certificate["status"] == "proved"
+        assert "Φ(s)" in net.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(loom.TrainingError, match="outside the bounds"):
+        loom.fit(net.module(), images(), out=tmp_path / "x", level="sigma", sigma=(1e-4, 0.1), **SMALL)
     with pytest.raises(loom.TrainingError, match="level"):
         loom.fit(net.module(), images(), out=tmp_path / "x", level="f", **SMALL)
     with pytest.raises(loom.TrainingError, match="of its own"):
@@ -475,6 +529,28 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
         loom.fit(denoiser().module(), images(), out=tmp_path, rate=0.001, **SMALL)
     with pytest.raises(loom.TrainingError, match="network"):
         loom.fit(denoiser(trainable=["tau"]).module(), images(), out=tmp_path, **SMALL)
+    with pytest.raises(loom.TrainingError, match="other data"):
+        loom.fit(denoiser().module(), images()[:2], out=tmp_path, **SMALL)
+    walls = zoo.network("perona-malik 2d", "walls", tau="auto", steps=3, h=1.0, trainable=["lam", "tau"])
+    with pytest.raises(loom.TrainingError, match="another network"):  # of the same weights
+        loom.fit(walls.module(), images(), out=tmp_path, **SMALL)
+    loom.fit(denoiser().module(), images(), out=tmp_path / "clipped", clip=0.01, **SMALL)
+    with pytest.raises(loom.TrainingError, match=r"clip = 0\.01, not None"):
+        loom.fit(denoiser().module(), images(), out=tmp_path / "clipped", **SMALL)
+
+
+def test_double_precision_is_resumed_and_lost_metrics_are_no_obstacle(tmp_path, monkeypatch):
+    options = {**SMALL, "precision": "64-true", "average": 0.9}
+    whole = loom.fit(denoiser().module(), images(), out=tmp_path / "whole", **options)
+    draw = Patches.draw
+    monkeypatch.setattr(Patches, "draw", lambda self, step: draw(self, step) if step < 6 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loom.fit(denoiser().module(), images(), out=tmp_path / "parts", **options)
+    monkeypatch.setattr(Patches, "draw", draw)
+    (tmp_path / "parts" / "metrics.jsonl").write_text("5\n", encoding="utf-8")
+    resumed = loom.fit(denoiser().module(), images(), out=tmp_path / "parts", **options)
+    assert same(weights(resumed.module), weights(whole.module))
+    assert next(resumed.module.parameters()).dtype == torch.float64
 
 
 def test_damaged_checkpoints_are_refused(tmp_path):
@@ -504,6 +580,10 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         ({"rate": float("nan")}, "rate"),
         ({"seed": -1}, "from 0 on"),
         ({"out": None}, "path of a folder"),
+        ({"out": "/dev/null"}, "path of a folder"),
+        ({"sigma": 25}, "25/255"),
+        ({"devices": 4096}, "cores"),
+        ({"seed": 2**70}, "2³²"),
     ],
 )
 def test_bad_training_options(options, words, tmp_path):
