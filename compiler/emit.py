@@ -249,7 +249,7 @@ class _Emitter:
         blocks = []
         for i, r in enumerate(self.problem.reactions):
             u = "u" if self.system.width == 1 else str(self.problem.unknowns[i].func)
-            own = [flux for flux in self.system.fluxes if flux.term.component == i]
+            own = [flux for flux in self.system.fluxes if flux.whole or flux.term.component == i]
             forms = [self._form(flux, K, u) for flux in own for K in labels(self.system, flux)]
             forms += [self._crossing(m) for m in self.system.mixed if m.term.component == i]
             carried = [v for v in self.system.transports if v.term.component == i]
@@ -264,8 +264,10 @@ class _Emitter:
     def _form(self, flux: Any, K: str, u: str) -> str:
         kappa = _factor(flux.term.kappa)
         G = "u" if self.system.width == 1 else "…"
-        inner = f"{K} {u}" if flux.term.linear and flux.local else f"Φ({K} {u})" if flux.local else f"(G({G}) {K} {u})"
-        return f"{kappa}{K}* {inner}"
+        read = "(" + ", ".join(str(v.func) for v in self.problem.unknowns) + ")" if flux.whole else u
+        of = f"{K} {read}"
+        inner = of if flux.term.linear and flux.local else f"Φ({of})" if flux.local else f"(G({G}) {of})"
+        return f"{kappa}({K}* {inner})_{u}" if flux.whole else f"{kappa}{K}* {inner}"
 
     def _crossing(self, m: DiscreteMixed) -> str:
         outer, inner = (self.system._subscript(((o, sp.S.One),)) for o in (m.term.outer, m.term.inner))

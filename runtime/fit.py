@@ -178,6 +178,11 @@ def fit(
             "the network solves a steady problem, and u is but its first guess; fit trains denoisers u ↦ u, train it "
             "in a loop of your own"
         )
+    dimension = 2 if net is None else net.compiled.problem.dimension
+    if dimension != 2:
+        raise TrainingError(
+            f"fit trains on images (H, W), and the equation is {dimension}-D; train its network in a loop of your own"
+        )
     from lightning_fabric import Fabric
 
     out = Path(out)

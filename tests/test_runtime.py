@@ -591,6 +591,17 @@ def test_bad_training_options(options, words, tmp_path):
         loom.fit(denoiser().module(), images(), **{"out": tmp_path, **SMALL, **options})
 
 
+def test_fit_is_for_images(tmp_path):
+    v = loom.field("v", loom.coordinates("x"))
+    lam = loom.parameter("lam", 0.1, positive=True)
+    net = loom.compile(
+        loom.PDE(Eq(loom.dt(v), lam * loom.laplacian(v)), boundary=loom.NoFlux()),
+        scheme=loom.ForwardEuler(2), trainable=[lam],
+    )  # fmt: skip
+    with pytest.raises(loom.TrainingError, match="1-D"):
+        loom.fit(net.module(), images(), out=tmp_path, **SMALL)
+
+
 def test_untrainable_networks_are_refused(tmp_path):
     with pytest.raises(loom.TrainingError, match="trainable="):
         loom.fit(denoiser(trainable=[]).module(), images(), out=tmp_path, **SMALL)
