@@ -25,7 +25,7 @@ import sympy as sp
 
 from . import notation
 from .bank import Bank
-from .conservation import slope_of
+from .conservation import jumps, slope_of
 from .discretise import TAU, DiscreteFlux, SemiDiscrete
 from .fields import Data, Parameter, Reading, Unknown, t
 from .grid import exact
@@ -508,8 +508,8 @@ class Bounds:
                 return Bound(None, low, why_not=why_not or f"g takes the negative value {low:.6g}")
             if len(taps) != 1 or len(taps[0]) != 2 or taps[0][0][1] != -taps[0][1][1]:
                 return Bound(None, why_not="the difference has more than two taps, so I − τA has negative entries")
-            (offset, weight), _ = taps[0]
-            axis = flux.own[0].axes[next(a for a, j in enumerate(offset) if j)]
+            (offset, weight), (other, _) = taps[0]
+            axis = flux.own[0].axes[next(a for a, (j, k) in enumerate(zip(offset, other, strict=True)) if j != k)]
             wall = any(side.plane == "face" and (side.parity < 0 or side.mixed) for side in axis.sides or ())
             if wall:
                 assumptions.append(f"at least two cells along {axis.name}")
@@ -776,13 +776,16 @@ class Bounds:
                 total += speed * sp.Rational(h.denominator, h.numerator)
                 continue
             (u,) = discrete.law.flux.atoms(Unknown)
-            slope = slope_of(discrete.law.flux.xreplace({u: s, **self.fixed}), s)
+            F = discrete.law.flux.xreplace({u: s, **self.fixed})
+            slope = slope_of(F, s)
             shown = f"F = {notation.show(discrete.law.flux)}"
             if explicit_symbols(discrete.law.flux) & self.system.problem.places:
                 return None, False, (), f"the wave speed of {shown} varies in space or time"
             if slope.atoms(Data) or slope.free_symbols & self.trainable:
                 what = "data" if slope.atoms(Data) else "trained parameters"
                 return None, False, (), f"the wave speed of {shown} depends on {what}"
+            if jumps(sp.diff(F, s), s) != []:
+                return None, False, (), f"{shown} jumps, and no speed is that of a jump"
             speed = sp.Abs(slope)
             if s in slope.free_symbols:
                 constant = False
@@ -803,7 +806,8 @@ class Bounds:
                 else:
                     found = range_of(bend, s, frozenset())
                     curved = found.low, found.high
-                if curved[0] < 0 < curved[1]:
+                kinks = jumps(sp.diff(F, s, 2), s)
+                if kinks is None or min(curved[0], *kinks, 0) < 0 < max(curved[1], *kinks, 0):
                     why_not = f"{shown} is not convex, and waves between two states may be faster than at both of them"
                     return None, False, (), why_not
                 assumptions.append(f"{low:.6g} ≤ F' ≤ {high:.6g}{where}, convex or concave {shown}")

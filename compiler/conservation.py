@@ -63,6 +63,21 @@ def slope_of(F: sp.Expr, s: sp.Symbol) -> sp.Expr:
     return sp.diff(F, s).replace(sp.DiracDelta, lambda *_: sp.S.Zero)
 
 
+def jumps(slope: sp.Expr, s: sp.Symbol) -> list[float] | None:
+    """The jumps of a function with this derivative, by its impulses; None where they are not known."""
+    impulses, found = sorted(slope.atoms(sp.DiracDelta), key=str), list[float]()
+    parts = sp.collect(sp.expand(slope), impulses, evaluate=False) if impulses else {}
+    if any(part.has(sp.DiracDelta) for part in parts.values()):
+        return None
+    for impulse in impulses:
+        where = sp.solve(impulse.args[0], s) if len(impulse.args) == 1 else []
+        heights = [sp.sympify(parts.get(impulse, 0)).subs(s, at) for at in where]
+        if not where or not all(h.is_number and h.is_finite for h in heights):
+            return None
+        found += [float(h) for h in heights if h != 0]
+    return found
+
+
 def wave_speed(fluxes: dict[sp.Expr, sp.Expr]) -> sp.Expr | None:
     """The largest eigenvalue of ∂F/∂u in absolute value; None where its characteristic polynomial has factors of more
     than second degree.

@@ -494,7 +494,7 @@ class _Analysis:
             and self.bounds.at_rest
             and bound.low >= 0
             and isinstance(self._factor, OneStep)
-            and self._alike
+            and (not self._parts or self.bounds.uniform)
         ):
             proof = "E = ½⟨Au, u⟩ and A commutes with R: E(u⁺) = ½⟨AR²u, u⟩ ≤ E(u)"
             claim = Claim(self._end, bound.rate, proof, assumptions)
@@ -536,6 +536,8 @@ class _Analysis:
             if self.scheme.euler
             else "A is an M-matrix, so R(−τA) has no negative entry and rows that sum to at most one"
         )
+        if self.system.transports and not self.bounds.at_rest:
+            return Claim(why_not="transport together with a reaction is not covered by this notion")
         if self.system.transports:
             return self._monotone(averages, proof, assumptions)
         if self.bounds.at_rest:
@@ -722,7 +724,12 @@ class _Analysis:
             return Claim(averages, diagonal, proof, assumptions, symbol="max Aᵢᵢ")
         if averages != 0 and diagonal is not None and diagonal.has(TAU):
             return self._monotone(averages, "no entry of the step is negative, its rows sum to one", assumptions)
-        if averages != 0 and not bounds.trainable:  # |1 − τΣλ_a| ≤ Σ p_a|1 − τλ_a/p_a|, p_a a partition of one
+        of_one_axis = all(
+            len({a for p in f.own[0].products for a, m in enumerate(p.orders) if m}) == 1 and not f.term.kappa.has(TAU)
+            for f in system.fluxes
+        )
+        if averages != 0 and of_one_axis and not bounds.trainable:
+            # |1 − τΣλ_a| ≤ Σ p_a|1 − τλ_a/p_a|, p_a a partition of one
             limits = [fourier.limit(_EULER, partial(self._symbol, a))[0] for a in sorted(axes)]
             if all(limits):
                 total = sp.Add(*(1 / rational(x) for x in limits))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -9,6 +11,7 @@ import torch
 from sympy import Eq, sin
 
 import pdeloom as loom
+from pdeloom.compiler.schemes.base import Scheme
 
 x, y = loom.coordinates("x y")
 z = loom.coordinates("z")
@@ -271,3 +274,76 @@ def test_the_norm_of_filters_of_several_fields_in_three_dimensions():
     pde = loom.PDE([Eq(loom.dt(f), loom.laplacian(f)) for f in fields], boundary=NO)
     net = loom.compile(pde, space=loom.FilterBank(9, 5), scheme=loom.ForwardEuler(1, tau=0.01))
     assert 12 <= 2 / net.stability["norm decrease"].bound <= 12.5
+
+
+UPWIND = loom.FiniteVolume("upwind")
+
+
+@pytest.mark.parametrize("reaction", [-w, sp.sin(w), 0], ids=str)
+def test_transport_beside_a_reaction_leaves_the_range(reaction):
+    right = -loom.d(w, z) + lap(w) / 4 + reaction
+    found = proved(right, loom.ForwardEuler(1, tau=0.1), "maximum principle", PERIODIC, space=UPWIND)
+    assert (found is not None) == (reaction == 0)
+
+
+def test_split_steps_that_do_not_commute_and_energy():
+    one, other = loom.data("one", x, y, bounds=(0, 1)), loom.data("other", x, y, bounds=(0, 100))
+    varying = loom.d(one * loom.d(u, x), x) + loom.d(other * loom.d(u, y), y)
+    assert proved(varying, loom.AOS(1, tau=0.1), "energy decrease", PERIODIC, u) is None
+    assert proved(varying, loom.AOS(1, tau=0.1), "norm decrease", PERIODIC, u) == np.inf
+    assert proved(lap(u), loom.AOS(1, tau=0.1), "energy decrease", PERIODIC, u) == np.inf
+
+
+def test_operators_that_mix_axes_beside_transport():
+    e = loom.d(u, x) + loom.d(u, y)
+    euler = loom.ForwardEuler(1, tau=0.01)
+    for right in (-loom.d(u, x) + loom.d(e, x) + loom.d(e, y), -6 * loom.d(u, x) - lap(lap(u))):
+        for notion in ("norm decrease", "von Neumann", "CFL"):
+            assert proved(right, euler, notion, PERIODIC, u) is None
+    friedrichs = -loom.d(u, x) - loom.d(u, y) - loom.d(u, x, 4) / 20
+    space = loom.FiniteVolume("lax-friedrichs")
+    assert proved(friedrichs, loom.ForwardEuler(1, tau=0.1), "von Neumann", PERIODIC, u, space=space) is None
+    assert proved(-6 * loom.d(u, x) + lap(u), euler, "von Neumann", PERIODIC, u) is not None
+
+
+@pytest.mark.parametrize(
+    ("law", "known"),
+    [
+        (lambda v: v**2 / 2, True),
+        (lambda v: v**2 / 2 + sp.Abs(v) / 2, True),
+        (lambda v: v**2 / 2 + v / 2 - sp.Abs(v) / 2, False),
+        (lambda v: v**2 / 2 + sp.Min(v, 0), False),
+        (lambda v: v / 10 + sp.Heaviside(v), False),
+    ],
+)
+def test_laws_with_kinks_and_jumps(law, known):
+    v = loom.field("v", z, bounds=(-1, 1))
+    pde = loom.PDE(Eq(loom.dt(v), -loom.d(law(v), z)), boundary=PERIODIC)
+    net = loom.compile(pde, space=loom.FiniteVolume("rusanov"), scheme=loom.ForwardEuler(1, tau=0.1), unstable="allow")
+    assert (net.stability["maximum principle"].status == "proved") == known
+
+
+def test_the_difference_of_neighbours_need_not_lie_across_the_node():
+    e = loom.d(w, z) + loom.d(w, z, 2) / 2
+    right = -0.3 * loom.d(w, z) + loom.d(e, z) - loom.d(e, z, 2) / 2
+    agree(compiled(right, PERIODIC, field=w), 7)
+
+
+def test_roots_that_meet_at_the_end_of_an_imaginary_interval():
+    """The midpoint rule of two steps grows linearly at τ‖T‖ = 1."""
+
+    @dataclass(frozen=True)
+    class Midpoint(Scheme):
+        steps: int
+        tau: float | str = "auto"
+        starting_steps = 1
+
+        def start(self, f, u, tau):
+            return u + tau * f(u), u
+
+        def step(self, f, u, tau, old):
+            return old + 2 * tau * f(u)
+
+    interval = Midpoint(4, tau=1.0).amplified(1).imaginary_interval()
+    assert interval.end == 1 and interval.open
+    assert not loom.RungeKutta(4, steps=1).amplified(1).imaginary_interval().open

@@ -320,13 +320,15 @@ class Recurrence:
     def imaginary_interval(self) -> Interval:
         if self.relaxation is not None:
             raise SchemeError("the imaginary interval of a scheme with a relaxation coefficient depends on it")
-        return _first(*_schur_cohn([_on_imaginary_axis(p) for p in self._coefficients(sp.Symbol("z0"))]))
+        found = _first(*_schur_cohn([_on_imaginary_axis(p) for p in self._coefficients(sp.Symbol("z0"))]))
+        return Interval(found.end, found.open or self._double(found.end, sp.I))
 
-    def _double(self, end: sp.Expr) -> bool:
+    def _double(self, end: sp.Expr, along: sp.Expr = sp.S.NegativeOne) -> bool:
         """Do two roots meet on the unit circle at the end of the interval?"""
         if end == sp.oo or end == 0:
             return False
-        numbers = [float(p.eval(-end)) for p in reversed(self._coefficients(sp.Symbol("z0")))]
+        z = sp.Symbol("z0")
+        numbers = [complex(p.as_expr().subs(z, along * end)) for p in reversed(self._coefficients(z))]
         roots = [r for r in np.roots(numbers) if abs(abs(r) - 1) < 1e-6]
         return any(abs(r - s) < 1e-5 for i, r in enumerate(roots) for s in roots[i + 1 :])
 
