@@ -44,14 +44,14 @@ def write_checkpoint(
     write_atomic(path, save(tensors, metadata=header))
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a checkpoint, None where there is none."""
+def read_record(path: Path, *needs: str) -> dict[str, Any] | None:
+    """The record of a checkpoint, which has the keys it `needs`; None where there is no checkpoint."""
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             record: dict[str, Any] = json.loads(file.metadata()["record"])
-            if missing := {"step", "best", "worse", "identity", "optimiser"} - set(record):
+            if missing := set(needs) - set(record):
                 raise ValueError(f"its record has no {min(missing)}")
             return record
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:

@@ -246,7 +246,7 @@ class _Run:
         self._resume(optimiser)
 
     def _resume(self, optimiser: torch.optim.Optimizer) -> None:
-        record = read_record(self.out / "last.safetensors")
+        record = read_record(self.out / "last.safetensors", "step", "best", "worse", "identity", "optimiser")
         if record is None:
             if self.fabric.is_global_zero:
                 write_atomic(self.out / "metrics.jsonl", "")
