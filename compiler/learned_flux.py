@@ -124,6 +124,7 @@ def learned_flux(
     terms_at = np.stack([basis(s / c) for c in contrasts], axis=1)
     if free:
         weights = np.linalg.lstsq(terms_at, target, rcond=1e-6)[0]
+        weights = np.array([float(f"{w:.10g}") for w in weights.round(12)])  # the same with any number of threads
     else:
         weights = nnls(terms_at, target)[0]
         weights = np.maximum(weights, _LEAST * max(weights.max(), 1e-12))

@@ -31,6 +31,7 @@ from .data import Patches, load_images
 from .lift import NETS
 from .load import write_atomic
 from .metrics import psnr
+from .spec import write_toml
 
 
 @dataclass(frozen=True)
@@ -230,13 +231,13 @@ class _Run:
         self.patches = Patches(images, settings["patch"], settings["batch"], settings["sigma"], settings["seed"])
         self.validation = Patches(images, settings["patch"], 32, settings["sigma"], settings["seed"] + 500_000).draw(0)
         net = NETS.get(type(module))
-        source = type(module).__name__ if net is None else hashlib.sha256(net.source.encode()).hexdigest()
+        what = type(module).__name__ if net is None else write_toml(net.spec())
         self.identity = {
             **settings,
             "save_every": save_every,
             "precision": precision,
             "data": "skimage" if isinstance(data, str) and data == "skimage" else _fingerprint(list(images)),
-            "network": _fingerprint(list(module.state_dict().values())) + source,
+            "network": _fingerprint(list(module.state_dict().values())) + hashlib.sha256(what.encode()).hexdigest(),
         }
         self.step, self.best, self.worse = 0, -math.inf, 0
         decay = settings.get("average")
