@@ -565,7 +565,7 @@ class Bounds:
         quotient = sp.cancel(-r / s) if not r.atoms(Data) and r.xreplace({s: sp.S.Zero}) == 0 else None
         absorbing = None
         if quotient is not None:
-            b = range_of(quotient, s, frozenset(), even=parity_of(quotient, {s: -1}) == 1)
+            b = self._range(quotient, s)
             absorbing = _rational(b.high) if b.low >= 0 and math.isfinite(b.high) else None
         text = (f"{everywhere.low:.6g} ≤ r' ≤ {everywhere.high:.6g} for {shown}",)
         if everywhere.known:
@@ -785,7 +785,7 @@ class Bounds:
                 what = "data" if slope.atoms(Data) else "trained parameters"
                 return None, False, (), f"the wave speed of {shown} depends on {what}"
             if jumps(sp.diff(F, s), s) != []:
-                return None, False, (), f"{shown} jumps, and no speed is that of a jump"
+                return None, False, (), f"{shown} is not known to be continuous, and no speed is that of a jump"
             speed = sp.Abs(slope)
             if s in slope.free_symbols:
                 constant = False
@@ -927,12 +927,12 @@ def radial(
     others = [f for f in sp.Mul.make_args(g) if not f.has(*slots) and f.atoms(Data, Unknown)]
     rest = sp.Mul(*(f for f in sp.Mul.make_args(g) if f not in others))
     inside = rest.atoms(Data)
-    shared = sp.Mul(*(f for f in others if f.atoms(Data) and f.atoms(Data) <= inside))
-    at_rest = sp.cancel((shared * rest).xreplace(dict.fromkeys(slots, sp.S.Zero)))
-    if shared != 1 and at_rest != 0 and not at_rest.has(sp.zoo, sp.nan):  # σ³/(σ² + s²) is σ times 1/(1 + s²/σ²)
-        outside = [f for f in sp.Mul.make_args(at_rest) if f.atoms(Data)]
-        rest = shared * rest / sp.Mul(*outside)
-        others = [f for f in others if not f.atoms(Data) or not f.atoms(Data) <= inside] + outside
+    if shared := [f for f in others if f.atoms(Data) and f.atoms(Data) <= inside]:
+        whole = sp.Mul(*shared, rest)
+        at_rest = sp.cancel(whole.xreplace(dict.fromkeys(slots, sp.S.Zero)))
+        if at_rest != 0 and not at_rest.has(sp.zoo, sp.nan):  # σ³/(σ² + s²) is σ times 1/(1 + s²/σ²)
+            outside = [f for f in sp.Mul.make_args(at_rest) if f.atoms(Data)]
+            rest, others = whole / sp.Mul(*outside), [f for f in others if f not in shared] + outside
     if rest.atoms(Unknown) or not all((getattr(f.func, "bounds", None) or (0,))[0] > 0 for f in inside):
         return None, [], ()
     rest = rest.xreplace({f: Reading.of(f) for f in inside})

@@ -64,17 +64,19 @@ def slope_of(F: sp.Expr, s: sp.Symbol) -> sp.Expr:
 
 
 def jumps(slope: sp.Expr, s: sp.Symbol) -> list[float] | None:
-    """The jumps of a function with this derivative, by its impulses; None where they are not known."""
-    impulses, found = sorted(slope.atoms(sp.DiracDelta), key=str), list[float]()
-    parts = sp.collect(sp.expand(slope), impulses, evaluate=False) if impulses else {}
-    if any(part.has(sp.DiracDelta) for part in parts.values()):
-        return None
-    for impulse in impulses:
-        where = sp.solve(impulse.args[0], s) if len(impulse.args) == 1 else []
-        heights = [sp.sympify(parts.get(impulse, 0)).subs(s, at) for at in where]
-        if not where or not all(h.is_number and h.is_finite for h in heights):
+    """The jumps of a function with this derivative, by its impulses; None where they are not known, as for impulses
+    whose places are no roots of linear functions."""
+    slope, found = sp.expand(slope), list[float]()
+    for impulse in sorted(slope.atoms(sp.DiracDelta), key=str):
+        where, height = impulse.args[0], slope.coeff(impulse)
+        slope = sp.expand(slope - height * impulse)
+        if len(impulse.args) > 1 or slope.has(impulse) or not where.is_polynomial(s) or sp.degree(where, s) != 1:
             return None
-        found += [float(h) for h in heights if h != 0]
+        a, b = sp.Poly(where, s).all_coeffs()
+        height = height.subs(s, -b / a) / abs(a)
+        if not (height.is_number and height.is_finite):
+            return None
+        found += [float(height)] if height != 0 else []
     return found
 
 

@@ -124,7 +124,8 @@ def learned_flux(
     terms_at = np.stack([basis(s / c) for c in contrasts], axis=1)
     if free:
         weights = np.linalg.lstsq(terms_at, target, rcond=1e-6)[0]
-        weights = np.array([float(f"{w:.10g}") for w in weights.round(12)])  # the same with any number of threads
+        least = 1e-12 * abs(weights).max()  # below is rounding, which is not the same with any number of threads
+        weights = np.array([float(f"{w:.10g}") if abs(w) > least else 0.0 for w in weights])
     else:
         weights = nnls(terms_at, target)[0]
         weights = np.maximum(weights, _LEAST * max(weights.max(), 1e-12))

@@ -724,11 +724,11 @@ class _Analysis:
             return Claim(averages, diagonal, proof, assumptions, symbol="max Aᵢᵢ")
         if averages != 0 and diagonal is not None and diagonal.has(TAU):
             return self._monotone(averages, "no entry of the step is negative, its rows sum to one", assumptions)
-        of_one_axis = all(
+        apart = all(  # is f a sum over axes, whatever τ is?
             len({a for p in f.own[0].products for a, m in enumerate(p.orders) if m}) == 1 and not f.term.kappa.has(TAU)
             for f in system.fluxes
         )
-        if averages != 0 and of_one_axis and not bounds.trainable:
+        if averages != 0 and apart and not bounds.trainable:
             # |1 − τΣλ_a| ≤ Σ p_a|1 − τλ_a/p_a|, p_a a partition of one
             limits = [fourier.limit(_EULER, partial(self._symbol, a))[0] for a in sorted(axes)]
             if all(limits):

@@ -33,6 +33,9 @@ from .load import write_atomic
 from .metrics import psnr
 from .spec import write_toml
 
+_FRACTIONS = ("rate", "clip", "average")
+"""The settings that are no whole numbers."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -119,12 +122,11 @@ def fit(
         least = 0 if key == "seed" else 1e-12
         if not _real(value) or not least <= value < math.inf:
             raise TrainingError(f"fit({key}={value!r}): must be a {'positive number' if least else 'number from 0 on'}")
-        if key not in ("rate", "clip", "average") and value != int(value):
+        if key not in _FRACTIONS and value != int(value):
             raise TrainingError(f"fit({key}={value!r}): must be a whole number")
     if seed >= 2**32:
         raise TrainingError(f"fit(seed={seed}): must be less than 2³²")
-    whole = {k: (float if k in ("rate", "clip", "average") else int)(v) for k, v in {**settings, **given}.items()}
-    settings, given = {k: whole[k] for k in settings}, {k: whole[k] for k in given}
+    settings, given = _plain(settings), _plain(given)
     save_every, devices = int(save_every), int(devices)
     if accelerator == "cpu" and devices > (os.cpu_count() or 1):
         raise TrainingError(f"fit(devices={devices}): every one is a process, and there are {os.cpu_count()} cores")
@@ -236,7 +238,7 @@ class _Run:
             **settings,
             "save_every": save_every,
             "precision": precision,
-            "data": "skimage" if isinstance(data, str) and data == "skimage" else _fingerprint(list(images)),
+            "data": _fingerprint(list(images)),
             "network": _fingerprint(list(module.state_dict().values())) + hashlib.sha256(what.encode()).hexdigest(),
         }
         self.step, self.best, self.worse = 0, -math.inf, 0
@@ -353,6 +355,11 @@ class _Run:
 
 def _real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of Python, whatever library they come from."""
+    return {key: float(v) if key in _FRACTIONS else int(v) for key, v in values.items()}
 
 
 def _cosine(step: int, total: int) -> float:

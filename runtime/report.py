@@ -129,9 +129,8 @@ def flux_plots(net: Net, module: Any = None) -> list[tuple[str, str]]:
             e = None if g is None else g * s
         if term.linear or e is None or e.atoms(Data, Unknown):
             continue
-        initial |= {
-            p.name: p.value for p in e.free_symbols if isinstance(p, Reading)
-        }  # data, in the middle of their bounds
+        data = [p for p in e.free_symbols if isinstance(p, Reading)]
+        initial |= {p.name: p.value for p in data}  # in the middle of their bounds
         reach = 4 * max((p.value for p in e.free_symbols if isinstance(p, Parameter)), default=1.0)
         points = np.linspace(-reach, reach, 201)
         figure = Figure(figsize=(5, 2.8), layout="constrained")
