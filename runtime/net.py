@@ -278,7 +278,10 @@ def load(folder: str | Path) -> Saved:
         try:
             contents[name] = (folder / name).read_bytes()
         except OSError as error:
-            raise CheckpointError(f"{folder}: cannot read {name} ({error.strerror}); save the network again") from None
+            cure = "save the network again"
+            if (folder / "last.safetensors").exists():
+                cure = "it holds a run of fit; save its module there with net.save(folder, fitted.module)"
+            raise CheckpointError(f"{folder}: cannot read {name} ({error.strerror}); {cure}") from None
     try:
         record = json.loads(contents["certificate.json"])
         expected = {key: record[key] for key in ("format", "class", "source", "weights", "certificate")}

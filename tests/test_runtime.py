@@ -555,6 +555,8 @@ def test_double_precision_is_resumed_and_lost_metrics_are_no_obstacle(tmp_path, 
 
 def test_damaged_checkpoints_are_refused(tmp_path):
     loom.fit(denoiser().module(), images(), out=tmp_path, **SMALL)
+    with pytest.raises(loom.CheckpointError, match="holds a run of fit"):
+        loom.load(tmp_path)
     (tmp_path / "last.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(loom.CheckpointError, match="damaged"):
         loom.fit(denoiser().module(), images(), out=tmp_path, **SMALL)
