@@ -148,7 +148,12 @@ class Printer:
         if not tensors:
             plain = "max" if isinstance(e, sp.Max) else "min"
             return f"{plain}({', '.join(self.code(o) for o in others)})", _ATOM
-        text = self.code(tensors[0])
+        inner = tensors[0]
+        if isinstance(e, sp.Max) and isinstance(inner, sp.Min) and len(inner.args) == len(e.args) == 2:
+            tensor, high = sorted(inner.args, key=self._is_tensor, reverse=True)
+            if others and not self._is_tensor(high):
+                return f"torch.clamp({self.code(tensor)}, {self.code(others[0])}, {self.code(high)})", _ATOM
+        text = self.code(inner)
         for t in tensors[1:]:
             text = f"{pair}({text}, {self.code(t)})"
         for o in others:

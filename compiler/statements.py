@@ -294,7 +294,8 @@ class Body:
         return Statement(f"{target} = {self._math(op, [v for v, _ in arguments])}", tuple(lines))
 
     def _flux(self, target: str, op: Flux, arguments: Sequence[str], width: int) -> list[str]:
-        e, lines, tensors = one_fraction(op.expression), list[str](), self.words.tensors | set(arguments)
+        e = one_fraction(clamped(op.expression, op.slots))
+        lines, tensors = list[str](), self.words.tensors | set(arguments)
         values = dict(zip(op.slots, arguments, strict=True))
         if e.is_number:  # a value at every node, all the same
             return assign(target, f"torch.full_like({arguments[0]}, {torch_code(e)})", width)
@@ -586,6 +587,23 @@ def one_fraction(e: sp.Expr) -> sp.Expr:
     if _mixture(e):
         return sp.Add(*(one_fraction(term) for term in e.args))
     return sp.together(e)
+
+
+def clamped(e: sp.Expr, slots: Sequence[sp.Symbol]) -> sp.Expr:
+    """A sum of a·s/√max(1, s²/λ²), the fluxes of Huber, as a·λ·clamp(s/λ, −1, 1), which takes less time and does not
+    overflow; others as they are."""
+    found = []
+    for term in sp.Add.make_args(sp.expand_mul(e)):
+        root = next((f for f in term.args if f.is_Pow and f.exp == -sp.S.Half and isinstance(f.base, sp.Max)), None)
+        s = next((s for s in slots if root is not None and s in root.free_symbols), None)
+        if root is None or s is None or sp.S.One not in root.base.args or len(root.base.args) != 2:
+            return e
+        (square,) = (a for a in root.base.args if a != 1)
+        scale, factor = sp.sqrt(sp.cancel(s**2 / square)), sp.cancel(term / (root * s))
+        if scale.is_positive is not True or (scale.free_symbols | factor.free_symbols) & set(slots):
+            return e
+        found.append(factor * scale * sp.Max(-1, sp.Min(1, s / scale)))
+    return sp.Add(*found)
 
 
 def _mixture(e: sp.Expr) -> bool:

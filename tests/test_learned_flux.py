@@ -245,3 +245,31 @@ def test_what_cannot_work_is_refused(case):
     call, words = WRONG[case]
     with pytest.raises(loom.PdeloomError, match=words):
         call()
+
+
+def test_the_flux_of_huber_is_a_clamp():
+    """Not a root of squares, which overflow: beyond 1e19 in single precision they gave a flux of 0."""
+    g, s = loom.learned_flux("g", "spline", 3, loom.diffusivity("huber", 0.1)), sp.Symbol("s", real=True)
+    networks = {
+        "learned": network(separable, g),
+        "fixed": network(separable, loom.diffusivity("huber", 0.1), trainable=["tau"]),
+        "filters": network(isotropic, g, space=loom.FilterBank(4, 3, own_fluxes=True)),
+        "norms": network(isotropic, g),
+    }
+    for name, net in networks.items():
+        step = net.source.split("def step")[1].split("return self.extend")[0]
+        assert (", -1, 1)" in step, "torch.sqrt" in step) == (name != "norms", name == "norms")
+        u = torch.randn(2, 1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        np.testing.assert_allclose(
+            net.module(torch.float64)(u).detach().numpy(), net.reference(u.numpy()), atol=1e-14, err_msg=name
+        )
+    module = disturbed(networks["learned"], size=0.3)
+    assert torch.autograd.gradcheck(module, u.requires_grad_())
+    large = torch.zeros(1, 1, 4, 4)
+    large[0, 0, 1, 1] = 1e25
+    single = network(separable, g, steps=1).module()
+    most = 4 * single.tau(0).item() * sum(p.value for p in g.parameters[:3]) * float(g.contrasts[-1].value)
+    change = (single(large) - large).abs()
+    change[0, 0, 1, 1] = 0  # where rounding is larger
+    assert 0 < change.max() < most
+    assert sp.diff(g(s**2) * s, s).has(sp.Heaviside), "slopes of the law itself are not touched"
