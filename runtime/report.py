@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 import sympy as sp
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from ..compiler import notation
@@ -109,7 +109,7 @@ def energy_plot(net: Net) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    with io.StringIO() as text:
+    with io.StringIO() as text, rc_context({"svg.hashsalt": "pdeloom"}):  # the same report twice is the same file
         figure.savefig(text, format="svg", metadata={"Date": None})
         return text.getvalue()[text.getvalue().index("<svg") :]
 

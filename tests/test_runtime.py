@@ -748,5 +748,7 @@ def test_the_report_shows_fluxes_and_filters(tmp_path):
     for word in ("<h2>Fluxes</h2>", "Filters K, layer 0", "Filters K, layer 7", "<!-- layer 7 -->", "<!-- initial -->"):
         assert word in page, word
     assert page.count("<svg") == 2 + 1 + 1 + 1  # filters twice, the flux, the graph, the energy
+    again = saved.net.report(tmp_path / "again.html", module).read_text(encoding="utf-8")
+    assert again == page, "the same report twice is the same file"
     plain = denoiser().report(tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<h2>Fluxes</h2>" in plain and "Filters" not in plain
