@@ -509,7 +509,10 @@ class Bounds:
             if len(taps) != 1 or len(taps[0]) != 2 or taps[0][0][1] != -taps[0][1][1]:
                 return Bound(None, why_not="the difference has more than two taps, so I − τA has negative entries")
             (offset, weight), (other, _) = taps[0]
-            axis = flux.own[0].axes[next(a for a, (j, k) in enumerate(zip(offset, other, strict=True)) if j != k)]
+            across = [a for a, j, k in zip(flux.own[0].axes, offset, other, strict=True) if j != k]
+            if (len(across) > 1 or len(flux.own[0].parts) > 1) and not all(axis.periodic for axis in across):
+                return Bound(None, why_not="beyond a wall the difference has mirror images of either sign off the diagonal")
+            axis = across[0]
             wall = any(side.plane == "face" and (side.parity < 0 or side.mixed) for side in axis.sides or ())
             if wall:
                 assumptions.append(f"at least two cells along {axis.name}")
@@ -781,9 +784,10 @@ class Bounds:
             shown = f"F = {notation.show(discrete.law.flux)}"
             if explicit_symbols(discrete.law.flux) & self.system.problem.places:
                 return None, False, (), f"the wave speed of {shown} varies in space or time"
-            if slope.atoms(Data) or slope.free_symbols & self.trainable:
-                what = "data" if slope.atoms(Data) else "trained parameters"
-                return None, False, (), f"the wave speed of {shown} depends on {what}"
+            if F.atoms(Data):  # also as a summand, whose derivative is a source
+                return None, False, (), f"{shown} reads data"
+            if slope.free_symbols & self.trainable:
+                return None, False, (), f"the wave speed of {shown} depends on trained parameters"
             if jumps(sp.diff(F, s), s) != []:
                 return None, False, (), f"{shown} is not known to be continuous, and no speed is that of a jump"
             speed = sp.Abs(slope)

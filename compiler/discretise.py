@@ -559,7 +559,7 @@ def _check_open(axes: tuple[Axis, ...], fluxes: Sequence[DiscreteFlux], order: i
                     f"{shown} at order {order}; use NoFlux(), Dirichlet(…), Periodic(), or FiniteDifference(order=2)"
                 )
             own = flux.term.slots[flux.term.own][0]
-            if along and let_in and flux.term.diffusivity is None and parity_of(flux.term.flux, {own: -1}) != -1:
+            if along and let_in and parity_of(flux.term.flux, {own: -1}) != -1:
                 raise BoundaryError(
                     f"the flux {flux.term.flux} through a wall with a Neumann or Robin condition along {axis.name} "
                     f"has to be an odd function of {shown}"

@@ -1042,8 +1042,7 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
         ]
         lines += _bounded(f, name) if not hasattr(f.func, "tensor") else []
     for tensor, (matrix, low, high) in given_tensors(problem.data).items():
-        slack = 1e-5 * max(abs(low), abs(high))
-        least, most = literal(low - slack), literal(high + slack)
+        size = literal(64 * max(abs(low), abs(high)))
         rows = [tuple_code([names[str(f.func)] for f in row]) for row in matrix.tolist()]
         first = names[str(matrix[0, 0].func)]
         lines += [
@@ -1052,7 +1051,8 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f"    rows = ({', '.join(rows)})",
             "    matrix = torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in rows], -1)",
             "    found = torch.linalg.eigvalsh(matrix.float() if matrix.dtype.itemsize < 4 else matrix)",
-            f"    if found.min() < {least} or found.max() > {most}:",
+            f"    slack = {size} * torch.finfo(found.dtype).eps",
+            f"    if found.min() < {literal(low)} - slack or found.max() > {literal(high)} + slack:",
             f'        bounds = "[{literal(low)}, {literal(high)}]"',
             f'        raise ValueError(f"the eigenvalues of {tensor} leave their declared bounds {{bounds}}")',
         ]

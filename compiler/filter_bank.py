@@ -50,7 +50,8 @@ class FilterBank:
             with reflections, and the bound on ‖K‖ about mirror planes is sharp instead of up to 2^d times too large
             (docs/filters.md).
         zero_mean: filters vanish on constants.
-        own_fluxes: every channel has its own trained parameters of the flux.
+        own_fluxes: every channel has its own trained parameters of the flux, but for a factor of all of it, such as
+            the weight of a single term: filters have that.
         seed: of what is random.
 
     Axes are periodic or without flux. Raises `DiscretisationError` for sizes and numbers that do not fit.

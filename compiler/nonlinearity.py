@@ -194,10 +194,12 @@ def range_of(f: sp.Expr, s: sp.Symbol, trainable: frozenset[Parameter] = frozens
     low, where, low_beyond = _maximise(-f.xreplace(values), negative, s, even)
     closed = (None, None) if slope is None and s in f.free_symbols else _calculus(f, slope, s, even)
 
+    slack = 2e-9 + 1e-7 * min(1.0, max(abs(low), abs(high)))  # the first is that of the enclosure
+
     def settled(exact: sp.Expr | None, enclosed: float, beyond: bool, side: int) -> tuple[float, sp.Expr | None]:
         if exact is not None:
             at = float(exact.xreplace(values))
-            if math.isclose(at, enclosed, rel_tol=1e-5, abs_tol=1e-7):
+            if math.isclose(at, enclosed, rel_tol=1e-5, abs_tol=slack):
                 return at, exact
         return (enclosed if beyond and not _depends(given, s, trainable) else side * math.inf), None
 
@@ -359,7 +361,10 @@ def _calculus(f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool) -> tu
                 continue
             if not base.is_polynomial(s):
                 return None, None
-            points += [root for root in sp.roots(sp.Poly(base, s)) if root.is_real is not False]
+            polynomial = sp.Poly(base, s)
+            if sum((roots := sp.roots(polynomial)).values()) < polynomial.degree():
+                return None, None  # some cannot be written down
+            points += [root for root in roots if root.is_real is not False]
         ends = [f.xreplace({s: sp.S.Zero}), _limit(f.xreplace({s: x}), x)]
         if not even:
             ends.append(_limit(f.xreplace({s: -x}), x))

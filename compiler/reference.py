@@ -238,7 +238,7 @@ def checked(problem: Problem, data: Mapping[str, Any], shape: tuple[int, ...]) -
     for name, (matrix, low, high) in given_tensors(problem.data).items():
         rows = [[found[str(f.func)] for f in row] for row in matrix.tolist()]
         values = np.linalg.eigvalsh(np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], -1))
-        slack = 1e-5 * max(abs(low), abs(high))
+        slack = 64 * np.finfo(values.dtype).eps * max(abs(low), abs(high))
         if values.min() < low - slack or values.max() > high + slack:
             raise DataError(f"the eigenvalues of {name} leave their declared bounds ({low:g}, {high:g})")
     return found

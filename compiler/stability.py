@@ -318,7 +318,7 @@ class _Analysis:
     def _lagged(self) -> bool:
         """Is a step (I + τA(u))u⁺ = u + τr(u)?"""
         seen = self.scheme.structure
-        return seen.frozen and seen.one_operator and not seen.parts and self._factor.resolvent and bool(seen.solves)
+        return seen.frozen and seen.plain and not seen.parts and self._factor.resolvent and bool(seen.solves)
 
     @property
     def _tangent(self) -> sp.Expr | None:
@@ -330,7 +330,7 @@ class _Analysis:
     def _resolvent(self) -> bool:
         """Is a step u⁺ − τf(u⁺) = u?"""
         seen = self.scheme.structure
-        return seen.one_evaluation and bool(seen.solves) and self._factor.resolvent
+        return seen.one_evaluation and seen.plain and bool(seen.solves) and self._factor.resolvent
 
     @property
     def _open(self) -> bool:
@@ -595,7 +595,7 @@ class _Analysis:
                 return Claim(why_not=bound.why_not or claim.why_not)
             proof = "|R| ≤ 1 at every frequency for the diffusion alone"
             claim = Claim(self._end, bound.rate, proof, bound.assumptions, open=self._open)
-        if self.system.linear:
+        if self.system.linear and self._commuting:
             return claim
         frozen = "coefficients frozen at constants: necessary for stability, not sufficient"
         return replace(claim, assumptions=(*claim.assumptions, frozen))

@@ -11,6 +11,7 @@ import torch
 from sympy import Eq, sin
 
 import pdeloom as loom
+from pdeloom.compiler.nonlinearity import range_of
 from pdeloom.compiler.schemes.base import Scheme
 
 x, y = loom.coordinates("x y")
@@ -349,3 +350,94 @@ def test_roots_that_meet_at_the_end_of_an_imaginary_interval():
     interval = Midpoint(4, tau=1.0).amplified(1).imaginary_interval()
     assert interval.end == 1 and interval.open
     assert not loom.RungeKutta(4, steps=1).amplified(1).imaginary_interval().open
+
+
+def test_the_range_of_a_rational_diffusivity_has_all_its_critical_points():
+    """5s⁶ + 6s⁵ − 1 has no roots that can be written down; 0 ≤ g ≤ 10⁻⁹ was claimed of what reaches 2.1·10⁻⁹."""
+    s, small = sp.Symbol("s", real=True), loom.parameter("small", 1e-9, positive=True)
+    g = small * (1 + s) / (1 + s**6)
+    found = range_of(sp.expand(g), s, frozenset(), even=False)
+    values = [float((g / small).subs(s, v)) for v in np.linspace(-3, 3, 601)]
+    assert found.low <= 1e-9 * min(values) and found.high >= 1e-9 * max(values)
+    assert found.high < 2.5e-9
+
+
+def test_data_inside_a_law_are_a_source():
+    v = loom.field("v", z, bounds=(-1, 1))
+    rusanov, euler = loom.FiniteVolume("rusanov"), loom.ForwardEuler(1, tau=0.4)
+    for notion in ("maximum principle", "CFL"):
+        assert proved(-loom.d(v**2 / 2 + a, z), euler, notion, PERIODIC, v, space=rusanov) is None
+        assert proved(-loom.d(v**2 / 2, z), euler, notion, PERIODIC, v, space=rusanov) is not None
+
+
+def test_differences_across_a_wall_have_images_of_either_sign():
+    """The diagonal difference u₁₁ − u₀₀ beside an odd mirror image, and ∂x + ½∂xx, whose parts have two parities."""
+    across, one_sided = loom.d(u, x) + loom.d(u, y), loom.d(w, z) + loom.d(w, z, 2) / 2
+    diagonal = loom.d(across, x) + loom.d(across, y)
+    line, euler = loom.d(one_sided, z) - loom.d(one_sided, z, 2) / 2, loom.ForwardEuler(1, tau=0.1)
+    notion, cells = "maximum principle", {"grid": loom.Grid(1.0, centering="cell")}
+    for boundary, sound in (({x: PERIODIC, y: D(0)}, False), (D(0), False), (PERIODIC, True)):
+        assert (proved(diagonal, euler, notion, boundary, u, **cells) is not None) == sound
+    for boundary, sound in ((D(0), False), (PERIODIC, True)):
+        assert (proved(line, euler, notion, boundary, **cells) is not None) == sound
+    assert proved(lap(u), euler, notion, {x: PERIODIC, y: D(0)}, u, **cells) is not None
+
+
+def test_the_operator_of_another_state_is_not_that_of_euler():
+    """E rose from −0.83 to −0.65."""
+
+    @dataclass(frozen=True)
+    class Scaled(Scheme):
+        steps: int
+        tau: float | str = "auto"
+        scale: int = 1
+
+        def step(self, f, u, tau):
+            return u + tau / self.scale * f(self.scale * u)
+
+    logistic = loom.d(w, z, 2) + w * (1 - w)
+    assert proved(logistic, Scaled(1, 0.3, 1), "energy decrease") is not None
+    assert proved(logistic, Scaled(1, 0.3, 2), "energy decrease") is None
+
+
+def test_parts_that_do_not_commute_are_frozen_for_the_frequencies():
+    """The spectral radius of such a step was 15, and "power bounded" is not proved."""
+    b, c = (loom.data(name, x, y, bounds=(0, 100)) for name in "bc")
+    varying = loom.d(b * loom.d(u, x), x) + loom.d(c * loom.d(u, y), y)
+    pde = loom.PDE(Eq(loom.dt(u), varying), boundary=NO)
+    stability = loom.compile(pde, scheme=loom.ADI(1, tau=1), unstable="allow").stability
+    assert stability["power bounded"].status != "proved"
+    assert any("frozen" in assumption for assumption in stability["von Neumann"].assumptions)
+
+
+def test_tensors_leave_their_bounds_by_rounding_alone():
+    T = loom.tensor("T", x, y, bounds=(0, 1))
+    pde = loom.PDE(Eq(loom.dt(u), loom.div(T * loom.grad(u))), boundary=NO)
+    net = loom.compile(pde, scheme=loom.ForwardEuler(1))
+    state, flat = np.ones((1, 1, 6, 6)), np.zeros((1, 1, 6, 6))
+    for value, inside in ((1 + 1e-15, True), (1 + 1e-9, False), (-1e-9, False), (-1e-15, True)):
+        data = {"T_xx": flat + value, "T_xy": flat, "T_yy": flat + value}
+        if inside:
+            agree(net, 6, 6, **data)
+            continue
+        with pytest.raises(loom.DataError, match="eigenvalues of T leave"):
+            net.reference(state, **data)
+        with pytest.raises(ValueError, match="eigenvalues of T leave"):
+            net.module(torch.float64)(torch.from_numpy(state), **{k: torch.from_numpy(v) for k, v in data.items()})
+
+
+def test_fluxes_that_are_not_odd_through_an_open_wall():
+    s = loom.d(w, z)
+    with pytest.raises(loom.BoundaryError, match="has to be an odd function"):
+        compiled(loom.d((1 + s / (1 + s**2)) * s, z), loom.Robin(1, 1, 0), field=w)
+    agree(compiled(loom.d(s / (1 + s**2), z), loom.Robin(1, 1, 0), field=w), 8)
+
+
+def test_a_thomas_solve_is_for_fields_that_are_not_coupled():
+    """Waves between walls by implicit Euler, τ = h."""
+    p, v = loom.field("p", z), loom.field("v", z, staggered=z)
+    pde = loom.PDE([Eq(loom.dt(p), -loom.d(v, z)), Eq(loom.dt(v), -loom.d(p, z))], boundary={p: NO, v: D(0)})
+    net = loom.compile(pde, grid=loom.Grid(1.0, centering="cell"), scheme=loom.BackwardEuler(1, tau=1.0))
+    state = np.random.default_rng(0).standard_normal((2, 2, 9))
+    new = net.module(torch.float64)(torch.from_numpy(state)).numpy()
+    np.testing.assert_allclose(new, net.reference(state), atol=1e-8)

@@ -255,7 +255,7 @@ class Scheme:
     def euler(self) -> bool:
         """Is a step u + τf(u)?"""
         seen = self.structure
-        return seen.one_operator and not (seen.frozen or seen.solves or seen.turns) and self.amplified().euler
+        return seen.plain and not (seen.frozen or seen.solves or seen.turns) and self.amplified().euler
 
     @property
     def architecture(self) -> str:

@@ -50,6 +50,11 @@ class Structure:
         return len(states) == 1 and not self.memory and not self.cyclic
 
     @property
+    def plain(self) -> bool:
+        """Is that state the old or the new one itself, and no combination of states?"""
+        return self.one_operator and all(state.is_Symbol for _, state in self.operators)
+
+    @property
     def one_evaluation(self) -> bool:
         """Is a step linear in u and f(w) for one w? Then distances obey the mean-value operator."""
         return self.one_operator and not self.frozen and not self.parts
