@@ -149,6 +149,8 @@ def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     if kinked is None and e.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign):
         return None
     found = kinked if kinked is not None else _chain_rule(e, s)
+    if found is None and _many_roots(e, s):
+        return None
     if found is None:
         found = manualintegrate(e, s)
     if found.has(sp.Integral, sp.Piecewise) or found.has(sp.I):
@@ -166,6 +168,17 @@ def _antiderivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
         if not error.is_number or not value.is_real or abs(error) > 1e-9 * (1 + abs(e.xreplace(values))):
             return None
     return found
+
+
+def _many_roots(e: sp.Expr, s: sp.Symbol) -> bool:
+    """Is it rational, with an irreducible denominator of so many roots, in s² where it is odd, that its integral is a
+    sum over them? Sympy may search for that for minutes."""
+    numerator, denominator = sp.fraction(sp.together(e))
+    if not (numerator.is_polynomial(s) and denominator.is_polynomial(s) and denominator.has(s)):
+        return False
+    odd = sp.expand(e.xreplace({s: -s}) + e) == 0
+    _, factors = sp.factor_list(denominator, s)
+    return any(sp.degree(factor, s) > (6 if odd else 4) for factor, _ in factors)
 
 
 def _chain_rule(e: sp.Expr, s: sp.Symbol) -> sp.Expr | None:

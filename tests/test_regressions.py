@@ -11,6 +11,7 @@ import torch
 from sympy import Eq, sin
 
 import pdeloom as loom
+from pdeloom.compiler.energy import energy_of
 from pdeloom.compiler.nonlinearity import range_of
 from pdeloom.compiler.schemes.base import Scheme
 
@@ -441,3 +442,12 @@ def test_a_thomas_solve_is_for_fields_that_are_not_coupled():
     state = np.random.default_rng(0).standard_normal((2, 2, 9))
     new = net.module(torch.float64)(torch.from_numpy(state)).numpy()
     np.testing.assert_allclose(new, net.reference(state), atol=1e-8)
+
+
+def test_energies_that_would_be_sums_over_many_roots_are_left_out():
+    """The search for them did not end within minutes."""
+    s = loom.d(w, z)
+    for power, known in ((12, False), (6, True)):
+        net = compiled(loom.d(s / (1 + s**power), z), NO, field=w)
+        assert (energy_of(net.compiled.system, {}) is not None) == known
+        assert hasattr(net.module(), "energy") == known
