@@ -511,7 +511,7 @@ class Bounds:
             (offset, weight), (other, _) = taps[0]
             across = [a for a, j, k in zip(flux.own[0].axes, offset, other, strict=True) if j != k]
             if (len(across) > 1 or len(flux.own[0].parts) > 1) and not all(axis.periodic for axis in across):
-                return Bound(None, why_not="beyond a wall the difference has mirror images of either sign off the diagonal")
+                return Bound(None, why_not="beyond a wall the difference has images of either sign off the diagonal")
             axis = across[0]
             wall = any(side.plane == "face" and (side.parity < 0 or side.mixed) for side in axis.sides or ())
             if wall:

@@ -103,7 +103,8 @@ def plan_solves(system: SemiDiscrete, scheme: Scheme, graph: nx.DiGraph, report:
         tau=_implicit_step(scheme, seen.implicit, report),
         spectrum=operator.frozen if seen.frozen else operator.jacobian,
         coupled=(system.problem.coupled and not seen.frozen)
-        or any(term.of != term.component for term in (*system.problem.transport, *system.problem.mixed)),
+        or any(term.of != term.component for term in system.problem.transport)
+        or any(term.of != term.component for term in system.problem.mixed),
     )
     method = solver.method
     if method == "auto":
