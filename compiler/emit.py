@@ -1029,7 +1029,7 @@ def _bounded(f: Any, name: str, part: str = "") -> list[str]:
 
 
 def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
-    """Refuse data of the wrong shape, or outside their declared bounds."""
+    """Refuse data of the wrong shape or type, or outside their declared bounds."""
     lines, shape = [], "u.shape[1:]" if len(problem.unknowns) == 1 else "(1, *u.shape[2:])"
     for f in problem.data:
         name = names[str(f.func)]
@@ -1039,6 +1039,10 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f'    raise ValueError(text.format(getattr({name}, "dtype", type({name}))))',
             f"if {name}.dim() != u.dim() or {name}.shape[1:] != {shape}:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
+            f"if not torch.compiler.is_compiling() and len({name}) not in (1, len(u)):",
+            f'    raise ValueError(f"{name} has a batch of {{len({name})}}, u of {{len(u)}}; give one or as many")',
+            f"if {name}.dtype != u.dtype:",
+            f'    raise ValueError(f"{name} has type {{{name}.dtype}}, u {{u.dtype}}; give both the same")',
         ]
         lines += _bounded(f, name) if not hasattr(f.func, "tensor") else []
     for tensor, (matrix, low, high) in given_tensors(problem.data).items():

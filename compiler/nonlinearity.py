@@ -364,6 +364,8 @@ def _calculus(f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool) -> tu
             polynomial = sp.Poly(base, s)
             if sum((roots := sp.roots(polynomial)).values()) < polynomial.degree():
                 return None, None  # some cannot be written down
+            if polynomial.free_symbols_in_domain and any(root.count_ops() > 64 for root in roots):
+                return None, None  # no sign of roots within roots of parameters is found in any time
             points += [root for root in roots if root.is_real is not False]
         ends = [f.xreplace({s: sp.S.Zero}), _limit(f.xreplace({s: x}), x)]
         if not even:

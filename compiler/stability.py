@@ -900,9 +900,10 @@ class _Analysis:
                 f"{result.notion} is refuted {when}: {result.witness}; "
                 f"choose another diffusivity, scheme or guarantee, or pass unstable='allow'"
             )
+        digits = next((n for n in (10, 17) if f"{report.tau:.{n}g}" != f"{result.bound:.{n}g}"), 17)
         raise UnstableSchemeError(
-            f"tau = {report.tau:.10g} exceeds {result.bound:.10g} = {result.formula}, the bound of {result.notion}; "
-            f"lower tau, use tau='auto', or pass unstable='allow'"
+            f"tau = {report.tau:.{digits}g} exceeds {result.bound:.{digits}g} = {result.formula}, the bound of "
+            f"{result.notion}; lower tau, use tau='auto', or pass unstable='allow'"
         )
 
     # --- judgement ------------------------------------------------------------------------------------------

@@ -234,6 +234,10 @@ def test_wrong_shapes_are_refused():
         module(u, torch.ones(1, 1, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="a has shape"):
         module(u, torch.zeros(1, 1, 8, 9))
+    with pytest.raises(ValueError, match="a has a batch of 3, u of 2"):
+        module(u.repeat(2, 1, 1, 1), torch.ones(3, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"a has type torch\.float64, u torch\.float32"):
+        module(u, torch.ones(1, 1, 8, 8, dtype=torch.float64))
     for value in (-1.0, 3.0, float("nan")):
         with pytest.raises(ValueError, match="declared bounds"):
             module(u, a=torch.full((1, 1, 8, 8), value))

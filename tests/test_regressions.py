@@ -451,3 +451,13 @@ def test_energies_that_would_be_sums_over_many_roots_are_left_out():
         net = compiled(loom.d(s / (1 + s**power), z), NO, field=w)
         assert (energy_of(net.compiled.system, {}) is not None) == known
         assert hasattr(net.module(), "energy") == known
+
+
+def test_signs_of_roots_within_roots_of_parameters_are_not_looked_for():
+    """The critical points of this diffusivity are fourth roots of Cardano's; to find their signs took for ever."""
+    s, p = loom.d(w, z), loom.parameter("p", 0.1, positive=True)
+    mixed = loom.d((1 / (1 + s**2) + p * s**2 / (1 + s**6)) * s, z)
+    pde = loom.PDE(Eq(loom.dt(w), mixed), boundary=NO)
+    decrease = loom.compile(pde, scheme=loom.ForwardEuler(1), trainable=[p]).stability["norm decrease"]
+    largest = 1 + 0.1 * 2 ** (2 / 3) / 3  # the terms' own largest values, at 0 and at s⁶ = 1/2
+    assert decrease.status == "proved" and decrease.bound == pytest.approx(0.5 / largest)

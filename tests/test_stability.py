@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -135,6 +137,10 @@ def test_heat_bounds_are_the_textbook_ones(d, h):
         compiled(eq, tau=float(limit), h=h)
     with pytest.raises(loom.UnstableSchemeError, match="exceeds"):
         compiled(eq, tau=float(limit) * 1.001, h=h)
+    with pytest.raises(loom.UnstableSchemeError, match="exceeds") as caught:
+        compiled(eq, tau=float(limit) * (1 + 1e-14), h=h)
+    given, bound = re.findall(r"\d[\d.e-]+", str(caught.value))[:2]
+    assert given != bound
 
 
 def test_blow_up_just_beyond_the_bound():

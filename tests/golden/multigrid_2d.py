@@ -324,6 +324,10 @@ class Poisson2d(nn.Module):
             raise ValueError(text.format(getattr(f, "dtype", type(f))))
         if f.dim() != u.dim() or f.shape[1:] != u.shape[1:]:
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
+        if not torch.compiler.is_compiling() and len(f) not in (1, len(u)):
+            raise ValueError(f"f has a batch of {len(f)}, u of {len(u)}; give one or as many")
+        if f.dtype != u.dtype:
+            raise ValueError(f"f has type {f.dtype}, u {u.dtype}; give both the same")
         grids = self.pyramid(u)
         b = f.expand_as(u)
         traced = torch.compiler.is_compiling() or any(
