@@ -824,9 +824,9 @@ class _Emitter:
             "damped": f"damped fixed point v ← v − ωR(v), ω = {self.plan.damping:.4g}",
             "anderson": f"Anderson acceleration over {self.plan.solver.memory} iterates",
             "cg": "conjugate gradients",
-            "bicgstab": "BiCGStab",
+            "bicgstab": "BiCGStab(2)",
             "thomas": "Thomas' algorithm, a forward and a backward recurrence",
-            "newton-krylov": f"Newton's method with {'CG' if self.plan.inner == 'cg' else 'BiCGStab'} inside",
+            "newton-krylov": f"Newton's method with {'CG' if self.plan.inner == 'cg' else 'BiCGStab(2)'} inside",
             "multigrid": f"{getattr(self.plan.solver.cycles, 'cycles', 0)} multigrid cycles, a U-net inside",
         }
         return names[self.plan.method]

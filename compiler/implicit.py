@@ -4,7 +4,7 @@ A residual v − … − τf(v) has the Jacobian J = I + τA', A' between the bo
 
     linear, neighbours along one axis      Thomas               exact
     linear, J symmetric, A' ≥ 0            conjugate gradients  ½√κ ln(2/tol) iterations, κ = 1 + τρ
-    linear                                 BiCGStab
+    linear                                 BiCGStab(2)
     nonlinear                              Newton–Krylov        with one of the last two inside
     fixed point v ← v − R(v)               contracts iff τ·sup|Φ'|·‖K‖² < 1
     damped      v ← v − ωR(v)              contracts iff 0 < ωλ < 2 on the spectrum of J; best ω = 2/(2 + τρ)

@@ -21,12 +21,12 @@ import scipy.optimize
 from .errors import ConvergenceError, SchemeError, strict, suggest
 
 METHODS = {
-    "auto": "the safest that fits: Thomas, conjugate gradients, BiCGStab or Newton–Krylov",
+    "auto": "the safest that fits: Thomas, conjugate gradients, BiCGStab(2) or Newton–Krylov",
     "fixed-point": "v ← v − R(v); a contraction for τ·sup|Φ'|·‖K‖² < 1",
     "damped": "v ← v − ωR(v); a contraction for 0 ≤ Φ' and every τ, if ω is small enough",
     "anderson": "the fixed point, extrapolated from the last `memory` iterates",
     "cg": "conjugate gradients, for a linear symmetric positive definite residual",
-    "bicgstab": "stabilised biconjugate gradients, for a linear residual",
+    "bicgstab": "BiCGStab(2), for a linear residual, also a skew one (Sleijpen, Fokkema, ETNA 1 (1993) 11–32)",
     "thomas": "Thomas' algorithm, for a linear residual that couples neighbours along one axis",
     "newton-krylov": "Newton's method with a Krylov method inside and backtracking",
     "multigrid": "cycles of a U-net: pass solver=loom.Multigrid(…) itself",

@@ -504,3 +504,17 @@ def test_differences_within_and_between_fields_along_one_axis():
         compiled(YEE, scheme=loom.SemiImplicit(1, tau=0.1, solver="cg"))
     with pytest.raises(loom.DiscretisationError, match="outside"):
         compiled([Eq(dt(q), -d(loom.data("k", z) * s, z)), YEE[1]])
+
+
+@pytest.mark.parametrize("tau", [1, 10, 100])
+def test_implicit_steps_of_waves_far_beyond_the_speed_of_explicit_ones(tau):
+    """I − τf has its spectrum on a line beside the imaginary axis, where BiCGStab of degree one diverged."""
+    net = compiled(ROOM, RIGID, loom.BackwardEuler(1, tau=float(tau)), h=1.0)
+    shape = (12, 11)
+    state = np.random.default_rng(0).standard_normal((1, 3, *shape))
+    state[:, 1, -1], state[:, 2, :, -1] = 0, 0  # the values on the walls
+    new, log = net.module(torch.float64)(torch.from_numpy(state), history=True)
+    f = matrix(net, shape)
+    exact = np.linalg.solve(np.eye(len(f)) - tau * f, state.ravel())
+    np.testing.assert_allclose(new.numpy().ravel(), exact, rtol=0, atol=1e-8)
+    assert len(log[0]) < 150
