@@ -31,13 +31,15 @@ class Lifted:
     `equations` are sympy equations with the trained values in them, or tuples of them for a system, and `tau` the step
     sizes (empty for a steady problem); `values` the parameters by name, lists where every channel of a filter bank has
     its own. `order` is the highest derivative kept of trained stencils and filters, None where there are none: then
-    nothing was approximated.
+    nothing was approximated. `misfit` is the largest difference of their symbols to those of the operators they were
+    read as, for waves of 16 nodes and longer, relative to the largest value of the symbol for all waves.
     """
 
     equations: tuple[Any, ...]
     tau: tuple[float, ...]
     values: tuple[dict[str, float | list[float]], ...]
     order: int | None
+    misfit: float
 
     def __str__(self) -> str:
         lines = []
@@ -45,9 +47,12 @@ class Lifted:
             step = f"layer {k}, τ = {self.tau[k]:.4g}:  " if self.tau else ""
             system = equation if isinstance(equation, tuple) else (equation,)
             lines.append(step + ";  ".join(f"{show(e.lhs)} = {show(_rounded(e.rhs))}" for e in system))
-        note = (
-            f"up to derivatives of order {self.order} of stencils and filters" if self.order is not None else "exactly"
-        )
+        note = "exactly"
+        if self.order is not None:
+            note = (
+                f"up to derivatives of order {self.order} of stencils and filters, whose symbols they miss by up to "
+                f"{self.misfit:.2g} of the largest value for waves of 16 nodes and longer"
+            )
         return "\n".join([*lines, f"read back {note}"])
 
 
@@ -73,7 +78,7 @@ def lift(module: Any, order: int = 4) -> Lifted:
     every = trained_values(net, module)
     layers = len(every)
     taus = () if compiled.elliptic is not None else tuple(module.certificate()["tau"][:layers])
-    equations, values = [], []
+    equations, values, misfits = [], [], []
     for k, here in enumerate(every):
         stencils = {}
         if learned:
@@ -85,10 +90,12 @@ def lift(module: Any, order: int = 4) -> Lifted:
             b.label: (kernels_of(module, b.label, k), mixture_of(module, b.label, k) if b.mixed else None)
             for b in system.banks
         }
-        found = lifted(system, here, stencils, banks, order)
+        found, misfit = lifted(system, here, stencils, banks, order)
         equations.append(found if system.width > 1 else found[0])
         values.append({p.name: v for p, v in here.items()})
-    return Lifted(tuple(equations), taus, tuple(values), order if learned or system.banks else None)
+        misfits.append(misfit)
+    kept = order if learned or system.banks else None
+    return Lifted(tuple(equations), taus, tuple(values), kept, max(misfits))
 
 
 def trained_values(net: Net, module: Any) -> list[dict[Parameter, float | list[float]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import multigrids as mg
+import numpy as np
 import pytest
 import sympy as sp
 import torch
@@ -84,6 +85,22 @@ def test_moments_of_stencils():
             rate = ((new - values) / module.tau(1))[0, 0, n // 2]
         expected = right.subs(u, polynomial).doit().subs(x, float(at[n // 2]))
         assert float(rate) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_the_misfit_of_moments():
+    """The symbol of a difference, 2 sin(ξh/2)/h, beside its Taylor polynomial, at ξh = 2π/16."""
+    net = zoo.network("heat 1d", h=0.5, trainable=["stencil"], tau="auto")
+    xi = np.pi / 8
+    for order, polynomial in ((1, xi), (4, xi - xi**3 / 24), (6, xi - xi**3 / 24 + xi**5 / 1920)):
+        read = loom.lift(net.module(torch.float64), order=order)
+        assert read.misfit == pytest.approx(abs(2 * np.sin(xi / 2) - polynomial) / 2)
+    assert f"miss by up to {read.misfit:.2g}" in str(read)
+    assert loom.lift(zoo.network("heat 1d").module()).misfit == 0
+    bank = loom.compile(zoo.pde("heat 2d"), space=loom.FilterBank(4, 5, init="dct"), scheme=loom.ForwardEuler(1))
+    misfits = [loom.lift(bank.module(), order=order).misfit for order in (2, 4, 6, 8)]
+    assert misfits == sorted(misfits, reverse=True) and 1e-6 < misfits[-1] < 1e-2 < misfits[0]
+    shipped = loom.lift(loom.pretrained("denoiser-norm-stable-25").module(), order=6)
+    assert shipped.misfit == pytest.approx(0.02, rel=0.1), "docs/filters.md"
 
 
 def test_a_steady_problem_is_read_back_too():
