@@ -166,13 +166,13 @@ def _filtered(
     totals = [sp.S.Zero for _ in fields]
     for c, (row, v) in enumerate(zip(operators, values_of, strict=True)):
         own = {p: sp.Float(given[c], 15) for p, given in values.items() if isinstance(given, list)}
-        law = term.flux.xreplace({s: v})
+        law = term.flux.xreplace(own).xreplace({s: v})
         if flux.joint and term.diffusivity is not None:
             weights = [sp.S.One] * len(squares) if mixture is None else [sp.Float(w, 15) for w in mixture[c]]
             total = sp.Add(*(w * q for w, q in zip(weights, squares, strict=True)))
-            law = term.diffusivity.xreplace({s: sp.sqrt(total)}) * v
+            law = term.diffusivity.xreplace(own).xreplace({s: sp.sqrt(total)}) * v
         for i, D in enumerate(row):
-            totals[i] -= term.kappa * _applied(D, law.xreplace(own), x, adjoint=True)
+            totals[i] -= term.kappa * _applied(D, law, x, adjoint=True)
     return totals
 
 

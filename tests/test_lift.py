@@ -99,8 +99,8 @@ def test_the_misfit_of_moments():
     bank = loom.compile(zoo.pde("heat 2d"), space=loom.FilterBank(4, 5, init="dct"), scheme=loom.ForwardEuler(1))
     misfits = [loom.lift(bank.module(), order=order).misfit for order in (2, 4, 6, 8)]
     assert misfits == sorted(misfits, reverse=True) and 1e-6 < misfits[-1] < 1e-2 < misfits[0]
-    shipped = loom.lift(loom.pretrained("denoiser-norm-stable-25").module(), order=6)
-    assert shipped.misfit == pytest.approx(0.02, rel=0.1), "docs/filters.md"
+    shipped = loom.lift(loom.pretrained("denoiser-norm-stable-25").module(), order=4)
+    assert shipped.misfit == pytest.approx(0.167, rel=0.01), "docs/filters.md"
 
 
 def test_a_steady_problem_is_read_back_too():
