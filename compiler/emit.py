@@ -1040,9 +1040,9 @@ def data_checks(problem: Problem, names: Mapping[str, str]) -> list[str]:
             f"if {name}.dim() != u.dim() or {name}.shape[1:] != {shape}:",
             f'    raise ValueError(f"{name} has shape {{tuple({name}.shape)}}, u {{tuple(u.shape)}}")',
             f"if not torch.compiler.is_compiling() and len({name}) not in (1, len(u)):",
-            f'    raise ValueError(f"{name} has a batch of {{len({name})}}, u of {{len(u)}}; give one or as many")',
+            f'    raise ValueError(f"{name} has a batch of {{len({name})}}, u of {{len(u)}}")',
             f"if {name}.dtype != u.dtype:",
-            f'    raise ValueError(f"{name} has type {{{name}.dtype}}, u {{u.dtype}}; give both the same")',
+            f'    raise ValueError(f"{name} has type {{{name}.dtype}}, u {{u.dtype}}")',
         ]
         lines += _bounded(f, name) if not hasattr(f.func, "tensor") else []
     for tensor, (matrix, low, high) in given_tensors(problem.data).items():

@@ -60,7 +60,8 @@ def _misfit(taps: Mapping[tuple[float, ...], float], h: list[float], operator: O
     places, weights = np.array(list(taps)).reshape(-1, len(h)), np.array(list(taps.values()))
 
     def symbol(xi: np.ndarray) -> np.ndarray:
-        return np.exp(1j * xi @ places.T) @ weights
+        values: np.ndarray = np.exp(1j * xi @ places.T) @ weights
+        return values
 
     every, long = (unit * np.pi / np.array(h) / waves for waves in (1, _LONG / 2))
     read = sum(float(M) * np.prod((1j * long) ** np.array(m), axis=1) for m, M in operator)

@@ -69,9 +69,9 @@ class Diffusion2d(nn.Module):
         if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
             raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
         if not torch.compiler.is_compiling() and len(a) not in (1, len(u)):
-            raise ValueError(f"a has a batch of {len(a)}, u of {len(u)}; give one or as many")
+            raise ValueError(f"a has a batch of {len(a)}, u of {len(u)}")
         if a.dtype != u.dtype:
-            raise ValueError(f"a has type {a.dtype}, u {u.dtype}; give both the same")
+            raise ValueError(f"a has type {a.dtype}, u {u.dtype}")
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
         if not traced and not ((0 <= a) & (a <= 2)).all():
             raise ValueError("a leaves its declared bounds [0, 2]")
@@ -126,9 +126,9 @@ class Diffusion2d(nn.Module):
         if a.dim() != u.dim() or a.shape[1:] != u.shape[1:]:
             raise ValueError(f"a has shape {tuple(a.shape)}, u {tuple(u.shape)}")
         if not torch.compiler.is_compiling() and len(a) not in (1, len(u)):
-            raise ValueError(f"a has a batch of {len(a)}, u of {len(u)}; give one or as many")
+            raise ValueError(f"a has a batch of {len(a)}, u of {len(u)}")
         if a.dtype != u.dtype:
-            raise ValueError(f"a has type {a.dtype}, u {u.dtype}; give both the same")
+            raise ValueError(f"a has type {a.dtype}, u {u.dtype}")
         traced = torch.compiler.is_compiling() or _is_wrapped(a)
         if not traced and not ((0 <= a) & (a <= 2)).all():
             raise ValueError("a leaves its declared bounds [0, 2]")

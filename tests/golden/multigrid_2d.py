@@ -325,9 +325,9 @@ class Poisson2d(nn.Module):
         if f.dim() != u.dim() or f.shape[1:] != u.shape[1:]:
             raise ValueError(f"f has shape {tuple(f.shape)}, u {tuple(u.shape)}")
         if not torch.compiler.is_compiling() and len(f) not in (1, len(u)):
-            raise ValueError(f"f has a batch of {len(f)}, u of {len(u)}; give one or as many")
+            raise ValueError(f"f has a batch of {len(f)}, u of {len(u)}")
         if f.dtype != u.dtype:
-            raise ValueError(f"f has type {f.dtype}, u {u.dtype}; give both the same")
+            raise ValueError(f"f has type {f.dtype}, u {u.dtype}")
         grids = self.pyramid(u)
         b = f.expand_as(u)
         traced = torch.compiler.is_compiling() or any(
