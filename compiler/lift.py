@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import sympy as sp
@@ -19,54 +20,51 @@ from .fields import Parameter, d, dt
 from .problem import Operator
 from .stencil import Stencil, number
 
-_LONG = 16
-"""Waves of so many nodes and longer are what an operator of moments is compared on with its taps."""
+LONG = 16
+"""Waves of so many nodes and longer are what operators of moments are compared on with taps."""
 
 
-def moments(K: Stencil, weights: list[float] | None, values: Mapping[str, float], order: int) -> tuple[Operator, float]:
-    """The differential operator Σ M_m ∂^m with |m| ≤ order that a stencil is, its orbits weighted anew where given, and
-    its misfit."""
-    if weights is None:
-        taps = {j: number(w, values) for j, w in K.taps().items()}
-    else:
-        taps = {}
-        for w, orbit in zip(weights, K.orbits(), strict=True):
-            for j, sign in orbit.pattern:
-                taps[j] = taps.get(j, 0.0) + sign * w
-    h = [float(axis.spacing) for axis in K.axes]
-    return _moments({tuple(i * s / 2 for i, s in zip(j, h, strict=True)): w for j, w in taps.items()}, h, order)
+@dataclass
+class Moments:
+    """Reads taps as differential operators Σ M_m ∂^m with |m| ≤ order.
 
+    `misfit` is the largest difference so far of a symbol Σ w_j e^{iξjh} to Σ M_m (iξ)^m, for waves of 16 nodes and
+    longer, beside the largest value of that symbol for all waves.
+    """
 
-def _moments(
-    taps: Mapping[tuple[float, ...], float], h: list[float], order: int, tiny: float = 1e-12
-) -> tuple[Operator, float]:
-    """Σ M_m ∂^m of taps by where they are, and its misfit; what is `tiny` beside the taps is rounding."""
-    size = sum(abs(w) for w in taps.values())
-    found = []
-    for m in itertools.product(range(order + 1), repeat=len(h)):
-        if sum(m) > order:
-            continue
-        terms = [w * math.prod(p**n for p, n in zip(at, m, strict=True)) for at, w in taps.items()]
-        moment = sum(terms) / math.prod(map(math.factorial, m))
-        if abs(moment) > tiny * size * max(h) ** sum(m):
-            found.append((m, sp.Float(moment, 15)))
-    operator = tuple(sorted(found, key=lambda item: (sum(item[0]), item[0])))
-    return operator, _misfit(taps, h, operator)
+    order: int
+    misfit: float = 0.0
 
+    def of_stencil(self, K: Stencil, weights: list[float] | None, values: Mapping[str, float]) -> Operator:
+        """What a stencil is, its orbits weighted anew where given."""
+        if weights is None:
+            taps = {j: number(w, values) for j, w in K.taps().items()}
+        else:
+            taps = {}
+            for w, orbit in zip(weights, K.orbits(), strict=True):
+                for j, sign in orbit.pattern:
+                    taps[j] = taps.get(j, 0.0) + sign * w
+        halves = np.array(list(taps)).reshape(len(taps), -1) / 2
+        return self.of(halves, np.array(list(taps.values())), [float(axis.spacing) for axis in K.axes])
 
-def _misfit(taps: Mapping[tuple[float, ...], float], h: list[float], operator: Operator) -> float:
-    """The largest |k̂(ξ) − Σ M_m (iξ)^m| over waves of 16 nodes and longer, beside the largest |k̂| over all waves."""
-    unit = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * len(h), indexing="ij"), -1).reshape(-1, len(h))
-    places, weights = np.array(list(taps)).reshape(-1, len(h)), np.array(list(taps.values()))
-
-    def symbol(xi: np.ndarray) -> np.ndarray:
-        values: np.ndarray = np.exp(1j * xi @ places.T) @ weights
-        return values
-
-    every, long = (unit * np.pi / np.array(h) / waves for waves in (1, _LONG / 2))
-    read = sum(float(M) * np.prod((1j * long) ** np.array(m), axis=1) for m, M in operator)
-    largest = abs(symbol(every)).max()
-    return float(abs(symbol(long) - read).max() / largest) if largest > 0 else 0.0
+    def of(self, offsets: np.ndarray, weights: np.ndarray, h: list[float], tiny: float = 1e-12) -> Operator:
+        """What taps at offsets (taps, axes), in spacings h, are; what is `tiny` beside the taps is rounding."""
+        at, size = offsets * np.array(h), abs(weights).sum()
+        found = []
+        for m in itertools.product(range(self.order + 1), repeat=len(h)):
+            if sum(m) > self.order:
+                continue
+            moment = float(weights @ np.prod(at**m, axis=1)) / math.prod(map(math.factorial, m))
+            if abs(moment) > tiny * size * max(h) ** sum(m):
+                found.append((m, sp.Float(moment, 15)))
+        unit = np.stack(np.meshgrid(*[np.linspace(-np.pi, np.pi, 9)] * len(h), indexing="ij"), -1).reshape(-1, len(h))
+        long = unit * 2 / LONG / np.array(h)
+        largest = abs(np.exp(1j * unit @ offsets.T) @ weights).max()
+        read = sum(float(M) * np.prod((1j * long) ** m, axis=1) for m, M in found)
+        if largest > 0:
+            misfit = abs(np.exp(1j * long @ at.T) @ weights - read).max() / largest
+            self.misfit = max(self.misfit, float(misfit))
+        return tuple(sorted(found, key=lambda item: (sum(item[0]), item[0])))
 
 
 def lifted(
@@ -74,17 +72,15 @@ def lifted(
     values: Mapping[Parameter, float | list[float]],
     stencils: Mapping[str, list[float]],
     banks: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
-    order: int,
-) -> tuple[tuple[sp.Eq, ...], float]:
-    """The equations that a layer discretises, one for every field, and the largest misfit of what it reads by moments:
-    its parameters (lists where every channel has its own), trained stencils, and the kernels of filter banks and what
-    they mix, by label."""
+    moments: Moments,
+) -> tuple[sp.Eq, ...]:
+    """The equations that a layer discretises, one for every field: its parameters (lists where every channel has its
+    own), trained stencils, and the kernels of filter banks and what they mix, by label."""
     problem = system.problem
     numbers = {p: sp.Float(v, 15) for p, v in values.items() if not isinstance(v, list)}
     if not stencils and not banks:
         equations = problem.pde.equations
-        return tuple(sp.Eq(e.lhs.xreplace(numbers), e.rhs.xreplace(numbers), evaluate=False) for e in equations), 0.0
-    misfits = [0.0]
+        return tuple(sp.Eq(e.lhs.xreplace(numbers), e.rhs.xreplace(numbers), evaluate=False) for e in equations)
     rights = list(problem.reactions)
     for carried in problem.transport:
         u, x = problem.unknowns[carried.of], problem.coordinates[carried.axis]
@@ -95,29 +91,22 @@ def lifted(
     for flux in system.fluxes:
         if flux.bank is not None:
             read = range(len(rights)) if flux.whole else [flux.term.component]
-            parts = _filtered(
-                system, flux, [problem.unknowns[i] for i in read], values, *banks[flux.bank.label], order, misfits
-            )
+            fields = [problem.unknowns[i] for i in read]
+            parts = _filtered(system, flux, fields, values, *banks[flux.bank.label], moments)
             for i, part in zip(read, parts, strict=True):
                 rights[i] += part
             continue
-        terms = (_term(system, flux, i, stencils, order, misfits) for i in range(len(flux.own)))
+        terms = (_term(system, flux, i, stencils, moments) for i in range(len(flux.own)))
         rights[flux.term.component] += sp.Add(*terms)
     by_name = {p.name for p in values}
     initial = {p: sp.Float(p.value, 15) for p in problem.parameters if p.name not in by_name}
     left = (dt(u, problem.time_order) for u in problem.unknowns)
     pairs = zip(left, rights, strict=True)
-    equations = tuple(sp.Eq(moving, r.xreplace(numbers | initial), evaluate=False) for moving, r in pairs)
-    return equations, max(misfits)
+    return tuple(sp.Eq(moving, r.xreplace(numbers | initial), evaluate=False) for moving, r in pairs)
 
 
 def _term(
-    system: SemiDiscrete,
-    flux: DiscreteFlux,
-    i: int,
-    stencils: Mapping[str, list[float]],
-    order: int,
-    misfits: list[float],
+    system: SemiDiscrete, flux: DiscreteFlux, i: int, stencils: Mapping[str, list[float]], moments: Moments
 ) -> sp.Expr:
     """−κ D*Φ(D u) with the operator that the i-th stencil of the term is."""
     problem, term = system.problem, flux.term
@@ -125,9 +114,7 @@ def _term(
     values = {p.name: p.value for p in problem.parameters}
 
     def read(K: Stencil, label: str) -> Operator:
-        operator, misfit = moments(K, stencils.get(label), values, order)
-        misfits.append(misfit)
-        return operator
+        return moments.of_stencil(K, stencils.get(label), values)
 
     own = read(flux.own[i], labels(system, flux)[i])
     slots = {}
@@ -145,23 +132,14 @@ def _filtered(
     values: Mapping[Parameter, float | list[float]],
     kernels: np.ndarray,
     mixture: np.ndarray | None,
-    order: int,
-    misfits: list[float],
+    moments: Moments,
 ) -> list[sp.Expr]:
     """−κ Σ_c D_ci*Φ_c(Σ_j D_cj u_j) for every field i that a bank reads, D_ci the operator that the filter is."""
     problem, term = system.problem, flux.term
     x, (s, _) = problem.coordinates, term.slots[0]
     h = [float(axis.spacing) for axis in system.axes]
-    radius = kernels.shape[-1] // 2
-    operators = []
-    for kernel in kernels:
-        every = [
-            {tuple((i - radius) * s for i, s in zip(j, h, strict=True)): float(w) for j, w in np.ndenumerate(k)}
-            for k in kernel
-        ]
-        read = [_moments(taps, h, order, tiny=1e-6) for taps in every]  # single precision
-        operators.append([operator for operator, _ in read])
-        misfits += [misfit for _, misfit in read]
+    offsets = np.indices(kernels.shape[2:]).reshape(len(h), -1).T - kernels.shape[-1] // 2
+    operators = [[moments.of(offsets, k.ravel(), h, tiny=1e-6) for k in own] for own in kernels]  # single precision
     values_of = [sp.Add(*(_applied(D, u, x) for D, u in zip(own, fields, strict=True))) for own in operators]
     squares = [v**2 for v in values_of]
     totals = [sp.S.Zero for _ in fields]

@@ -14,7 +14,7 @@ from ..compiler.bounds import own_stencils
 from ..compiler.emit import reach, weight_name
 from ..compiler.errors import DeclarationError, strict
 from ..compiler.fields import Parameter
-from ..compiler.lift import lifted
+from ..compiler.lift import LONG, Moments, lifted
 from ..compiler.notation import show
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Lifted:
         if self.order is not None:
             note = (
                 f"up to derivatives of order {self.order} of stencils and filters, whose symbols they miss by up to "
-                f"{self.misfit:.2g} of the largest value for waves of 16 nodes and longer"
+                f"{self.misfit:.2g} of the largest value for waves of {LONG} nodes and longer"
             )
         return "\n".join([*lines, f"read back {note}"])
 
@@ -78,7 +78,7 @@ def lift(module: Any, order: int = 4) -> Lifted:
     every = trained_values(net, module)
     layers = len(every)
     taus = () if compiled.elliptic is not None else tuple(module.certificate()["tau"][:layers])
-    equations, values, misfits = [], [], []
+    equations, values, moments = [], [], Moments(order)
     for k, here in enumerate(every):
         stencils = {}
         if learned:
@@ -90,12 +90,11 @@ def lift(module: Any, order: int = 4) -> Lifted:
             b.label: (kernels_of(module, b.label, k), mixture_of(module, b.label, k) if b.mixed else None)
             for b in system.banks
         }
-        found, misfit = lifted(system, here, stencils, banks, order)
+        found = lifted(system, here, stencils, banks, moments)
         equations.append(found if system.width > 1 else found[0])
         values.append({p.name: v for p, v in here.items()})
-        misfits.append(misfit)
     kept = order if learned or system.banks else None
-    return Lifted(tuple(equations), taus, tuple(values), kept, max(misfits))
+    return Lifted(tuple(equations), taus, tuple(values), kept, moments.misfit)
 
 
 def trained_values(net: Net, module: Any) -> list[dict[Parameter, float | list[float]]]:
