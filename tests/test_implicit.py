@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse.linalg
+import sympy as sp
 import torch
 import zoo
 
@@ -409,3 +410,18 @@ def test_solver_keywords_of_the_wrong_kind_are_typed_errors(given):
 def test_anderson_in_bfloat16():
     u = torch.rand(1, 1, 12, dtype=torch.bfloat16)
     assert network("odd flux 1d", tau=0.5, method="anderson").module(torch.bfloat16)(u).isfinite().all()
+
+
+@pytest.mark.parametrize("tau", [1.0, 20.0])
+def test_transport_that_dominates_diffusion_by_centred_differences(tau):
+    """BiCGStab of degree one had not converged after 2,000 iterations."""
+    advected = sp.Eq(loom.dt(zoo.U), loom.laplacian(zoo.U) - 50 * loom.d(zoo.U, zoo.X))
+    pde = loom.PDE(advected, boundary=loom.Periodic())
+    net = loom.compile(pde, scheme=loom.BackwardEuler(1, tau=tau), unstable="allow")
+    state = np.random.default_rng(0).standard_normal((1, 1, 64, 64))
+    new, log = net.module(torch.float64)(torch.from_numpy(state), history=True)
+    xi = 2 * np.pi * np.fft.fftfreq(64)  # symbols of the differences
+    f = (2 * np.cos(xi) - 2)[:, None] + (2 * np.cos(xi) - 2) - 50j * np.sin(xi)[:, None]
+    exact = np.fft.ifft2(np.fft.fft2(state) / (1 - tau * f)).real
+    np.testing.assert_allclose(new.numpy(), exact, rtol=0, atol=1e-8)
+    assert len(log[0]) < 1000
