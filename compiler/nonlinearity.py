@@ -281,8 +281,7 @@ def range_on(f: sp.Expr, s: sp.Symbol, low: float, high: float) -> tuple[float, 
         return -math.inf, math.inf
     smooth = not f.has(sp.Max, sp.Min, sp.Abs, sp.Piecewise, sp.Heaviside, sp.sign)
     slope = sp.diff(f, s) if smooth else None
-    if not f.has(sp.exp):  # factored, exp(−400s²) is a quotient that overflows
-        f, slope = _factored(f), None if slope is None else _factored(slope)
+    f, slope = _factored(f), None if slope is None else _factored(slope)
     top, _, _ = _maximise(f, slope, s, True, box=(low, high))
     bottom, _, _ = _maximise(-f, None if slope is None else -slope, s, True, box=(low, high))
     return -bottom, top
@@ -317,16 +316,16 @@ def _pole(part: sp.Expr, s: sp.Symbol, ends: Callable[[sp.Expr], tuple[float, fl
 
 
 def _factored(f: sp.Expr) -> sp.Expr:
-    """The form in which intervals overestimate least."""
-    if f.has(sp.Max, sp.Min) or not _tame(f) or any(_steep(e.args[0]) for e in f.atoms(sp.exp)):
+    """The form in which intervals overestimate least.
+
+    To sympy exp(−10⁴s²/3) is the power 10⁴ of exp(−s²/3), of which factoring makes quotients that overflow, if it ends:
+    every exponential stands as a symbol there.
+    """
+    if f.has(sp.Max, sp.Min) or not _tame(f):
         return f
-    return sp.factor(f if f.has(sp.exp) else sp.together(f))
-
-
-def _steep(exponent: sp.Expr) -> bool:
-    """exp(−10⁴s² + 7·10⁴s) is to sympy a polynomial in exp(s) of that degree."""
-    terms = [c for c, rest in (e.as_coeff_Mul() for e in sp.Add.make_args(sp.expand(exponent))) if rest != 1]
-    return len(terms) > 1 and any(abs(c) > 64 for c in terms)
+    exponentials = {e: sp.Dummy(positive=True) for e in f.atoms(sp.exp)}
+    back = {symbol: e for e, symbol in exponentials.items()}
+    return sp.factor(sp.together(f.xreplace(exponentials))).xreplace(back)
 
 
 def _tame(f: sp.Expr) -> bool:

@@ -461,3 +461,16 @@ def test_signs_of_roots_within_roots_of_parameters_are_not_looked_for():
     decrease = loom.compile(pde, scheme=loom.ForwardEuler(1), trainable=[p]).stability["norm decrease"]
     largest = 1 + 0.1 * 2 ** (2 / 3) / 3  # the terms' own largest values, at 0 and at s⁶ = 1/2
     assert decrease.status == "proved" and decrease.bound == pytest.approx(0.5 / largest)
+
+
+@pytest.mark.parametrize("contrast", [sp.Rational(71, 100), sp.Rational(1, 2)])
+def test_mixtures_of_gaussians_with_contrasts_that_are_numbers(contrast):
+    """Factored as powers of one exponential, of degree 15,000 here, which did not end; or with quotients that
+    overflow, which left the range unknown."""
+    s = sp.Symbol("s", real=True)
+    a, b = sp.Rational(1, 5), sp.Rational(-6, 5)
+    slope = sp.diff((a * sp.exp(-(s**2) / (2 * contrast**2)) + b * sp.exp(-2 * s**2 / contrast**2)) * s, s)
+    found = range_of(slope, s)
+    values = sp.lambdify(s, slope)(np.linspace(0, 5, 100_001))
+    assert found.low == pytest.approx(values.min(), abs=1e-6) and found.low <= values.min()
+    assert found.high == pytest.approx(values.max(), abs=1e-6) and found.high >= values.max()
