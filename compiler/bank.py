@@ -4,7 +4,8 @@ its norm. It reads one field, or all fields of a system.
 All filters have an odd number of taps per axis, so that values in and out lie on the nodes. They are combinations of
 the cosines of the DCT-II on their window, as in trainable nonlinear reaction diffusion (Chen, Pock, IEEE Trans. Pattern
 Anal. Mach. Intell. 39 (2017) 1256–1272, doi:10.1109/TPAMI.2016.2596743): without the constant they have mean zero, and
-with cosines of one parity per axis they are even or odd. A reflected bank holds the 2^d reflections of every filter.
+with cosines of one parity per axis they are even or odd. A reflected bank holds the 2^d reflections of every filter, a
+turned one those in every order of the axes, which are its images under all 2^d·d! symmetries of the cube.
 
     K = C·P     P continues u beyond the boundary (its mirror image, or around), C correlates
     Kᵀ = PᵀCᵀ   Cᵀ spreads, Pᵀ adds what lies beyond the boundary to the nodes it came from
@@ -60,12 +61,29 @@ def parity_parts(kernels: np.ndarray, axes: Iterable[int]) -> np.ndarray:
     return parts
 
 
-def reflections(kernels: np.ndarray, dimension: int) -> np.ndarray:
-    """Each of the kernels (C, …) followed by its reflections about the last `dimension` axes: (2^d C, …)."""
-    kept = kernels[:, None]
+def symmetries(dimension: int, turned: bool) -> int:
+    """How many there are: the reflections, or all of the cube."""
+    return int(2**dimension) * (math.factorial(dimension) if turned else 1)
+
+
+def images(kernels: np.ndarray, dimension: int, turned: bool = False) -> np.ndarray:
+    """Each of the kernels (C, …) followed by its reflections about the last `dimension` axes, and if `turned` by those
+    in all other orders of these axes: (copies·C, …)."""
+    first = kernels.ndim - dimension
+    orders = list(itertools.permutations(range(first, kernels.ndim))) if turned else [range(first, kernels.ndim)]
+    kept = np.stack([kernels.transpose(*range(first), *order) for order in orders], 1)
+    kept = kept.reshape(-1, *kernels.shape[1:])[:, None]
     for a in range(dimension):
-        kept = np.stack([kept, np.flip(kept, a - dimension)], 2).reshape(len(kernels), -1, *kernels.shape[1:])
+        kept = np.stack([kept, np.flip(kept, a - dimension)], 2).reshape(len(kept), -1, *kernels.shape[1:])
     return kept.reshape(-1, *kernels.shape[1:])
+
+
+def quotients(dimension: int, turned: bool) -> np.ndarray:
+    """Which symmetry g⁻¹h is, (copies, copies), in the order of `images`."""
+    taps = images(np.arange(3**dimension).reshape(1, *(3,) * dimension), dimension, turned)
+    taps = taps.reshape(len(taps), -1)
+    found: np.ndarray = (taps[:, taps][:, :, None] == taps).all(-1).argmax(0)  # g after the sought one is h
+    return found
 
 
 def samples(size: int, dimension: int, learned: bool, inputs: int = 1) -> tuple[int, float]:
@@ -105,7 +123,9 @@ class Bank:
     """Is every filter even or odd along each axis, whatever its weights?"""
     reflected: bool = False
     """Does every filter bring its reflections about all axes, with the same weights and the same flux? Channels are
-    ordered by filters, and then as `reflections` says."""
+    ordered by filters, and then as `images` says."""
+    turned: bool = False
+    """And if `reflected`, these in every order of the axes?"""
     joint: bool = False
     """Does the diffusivity read all channels, Σ_d (K_d u)²?"""
     mixed: bool = False
@@ -129,7 +149,7 @@ class Bank:
     @property
     def copies(self) -> int:
         """How many channels share the weights of a filter and of its flux."""
-        return int(2**self.dimension) if self.reflected else 1
+        return symmetries(self.dimension, self.turned) if self.reflected else 1
 
     @property
     def filters(self) -> int:
@@ -158,15 +178,15 @@ class Bank:
             basis = cosines(self.size, f.parities)[f.bare :]
             rows.append(np.array(f.start).reshape(-1, self.inputs, len(basis)) @ basis)
         kernels = np.concatenate(rows).reshape(-1, self.inputs, *(self.size,) * self.dimension)
-        return reflections(kernels, self.dimension) if self.reflected else kernels
+        return images(kernels, self.dimension, self.turned) if self.reflected else kernels
 
     @property
     def mixture(self) -> np.ndarray:
         """The weights w that a mixture starts with, (C, C): every channel reads itself, and a little of all."""
         C, own = self.channels, self.filters
         found: np.ndarray = (1 - OTHERS) * np.eye(C)[:: self.copies] + OTHERS / C
-        if self.reflected:  # what the reflection of a channel reads are the reflections of what that reads
-            found = reflections(found.reshape(own, own, *(2,) * self.dimension), self.dimension)
+        if self.reflected:  # what an image of a filter reads are the images of what the filter reads
+            found = found.reshape(own, own, -1)[..., quotients(self.dimension, self.turned)].swapaxes(1, 2)
         return found.reshape(C, C)
 
     def mirrored(self, learned: bool) -> tuple[int, ...]:

@@ -492,7 +492,7 @@ class _Emitter:
             value = value_code(p, self._at_step(weight_name(p)))
             lines = []
             if p in self.channelled:
-                if (copies := self.system.banks[0].copies) > 1:  # the reflections of a filter share it
+                if (copies := self.system.banks[0].copies) > 1:  # the images of a filter share it
                     lines, value = [f"own = {value}"], f"own.reshape(-1, 1).expand(-1, {copies})"
                 value += f".reshape({', '.join(['-1', *['1'] * len(self.axes)])})"
                 doc = doc.replace(" of step k", " of every channel in step k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,7 +28,11 @@ def helpers(banks: Sequence[Bank], normed: bool, by_rows: bool) -> str:
         .get_template("torch/filters.py.j2")
         .render(
             normed=normed,
-            reflected=first.reflected,
+            images=_images(first),
+            orders=_orders(first),
+            copies=first.copies,
+            cube=tuple_code(["1", "1", *["3"] * first.dimension]),
+            mixed=any(bank.mixed for bank in banks),
             several=first.most > 1,
             thin=any(bank.thin for bank in banks),
             by_rows=by_rows,
@@ -47,6 +52,23 @@ def helpers(banks: Sequence[Bank], normed: bool, by_rows: bool) -> str:
     starts = [_start(bank, family) for bank in banks for family in bank.families]
     lines = ["# the weights of the cosines that filters start with: (cosine, weight), ... per filter"]
     return text.rstrip("\n") + "\n\n\n" + "\n".join([*lines, *starts]) + "\n\n\n"
+
+
+def _images(bank: Bank) -> str:
+    """What the function is called that makes the images of filters; empty where they bring none."""
+    return ("images" if bank.turned else "reflections") * bank.reflected
+
+
+def _orders(bank: Bank) -> str:
+    """The axes of filters in every order, where these are among their images."""
+    if not bank.turned:
+        return ""
+    axes = range(2, 2 + bank.dimension)
+    return tuple_code([tuple_code(order) for order in itertools.permutations(axes)])
+
+
+def _brought(bank: Bank) -> str:
+    return (", and their reflections" + ", turned as well" * bank.turned) * bank.reflected
 
 
 def _start(bank: Bank, family: Family) -> str:
@@ -69,7 +91,7 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
     """Statements of the constructor: the weights of trained filters, or the filters themselves; `repeats` is the
     number of sets, None for one that is shared."""
     taps, kind = " × ".join([str(bank.size)] * bank.dimension), "dtype=dtype, device=device"
-    lines, made = [f"# {bank.filters} filters of {taps} taps{', and their reflections' * bank.reflected}"], []
+    lines, made = [f"# {bank.filters} filters of {taps} taps{_brought(bank)}"], []
     for family in bank.families:
         name = name_of(bank, family)
         parities = tuple_code([str(p) for p in family.parities])
@@ -97,7 +119,9 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
 def _mixture_weights(bank: Bank, kind: str, repeats: str | None) -> list[str]:
     C, rows = bank.channels, f"[::{bank.copies}]" * bank.reflected
     repeated = "mix.log()" if repeats is None else f"mix.log().repeat({repeats}, 1, 1)"
+    table = ['self.register_buffer("quotients", quotients().to(device), persistent=False)'] * bank.reflected
     return [
+        *table,
         "# a mixture of the channels for each of them: itself, and a little of all",
         f"mix = {literal(1 - OTHERS)} * torch.eye({C}, {kind}){rows} + {literal(OTHERS)} / {C}",
         f"self.log_mix_{bank.label} = nn.Parameter({repeated})",
@@ -110,9 +134,9 @@ def mixture(bank: Bank, at: Callable[[str], str]) -> list[str]:
     value = f"{at(f'log_mix_{bank.label}')}.clamp(-20, 20).exp()"
     doc = f"What every channel of step k reads of all: ({shape}), positive."
     lines = [f"mix = {value}"]
-    if bank.reflected:  # a row for every filter, and its reflections read the reflections of what it reads
-        by_filter = ", ".join([str(bank.filters)] * 2 + ["2"] * bank.dimension)
-        lines.append(f"mix = reflections(mix.reshape({by_filter}))")
+    if bank.reflected:  # a row for every filter, and its images read the images of what it reads
+        by_filter = f"{bank.filters}, {bank.filters}, {bank.copies}"
+        lines.append(f"mix = mix.reshape({by_filter})[..., self.quotients].transpose(1, 2)")
     return [doc, *lines, f"return mix.reshape({shape})"]
 
 
@@ -126,7 +150,7 @@ def _together(start: str, made: list[str], bank: Bank) -> list[str]:
     """The families of a bank as one array (C, inputs, taps)."""
     shape = ", ".join(["-1", str(bank.inputs), *[str(bank.size)] * bank.dimension])
     if bank.reflected:
-        return [f"{start}reflections(({made[0]}).reshape({shape}))"]
+        return [f"{start}{_images(bank)}(({made[0]}).reshape({shape}))"]
     if len(made) == 1:
         return [f"{start}({made[0]}).reshape({shape})"]
     return ["families = (", *(f"    {m}," for m in made), ")", f"{start}torch.cat(families).reshape({shape})"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from .bank import Bank, Family, cosines, parity_parts
+from .bank import Bank, Family, cosines, parity_parts, symmetries
 from .bounds import radial
 from .discretise import DiscreteFlux, SemiDiscrete
 from .errors import BoundaryError, DiscretisationError, UnsupportedTermError, strict, suggest
@@ -46,9 +46,10 @@ class FilterBank:
             "learned": that of every channel reads a mixture Σ_d w_cd (K_d u)² of its own, with trained weights w > 0.
             Norms are as stable as without, and nothing is the gradient of an energy any more.
         symmetric: True: every filter is even or odd along each axis. "reflected": filters have any shape and bring
-            their reflections, 2^d channels with the weights of one, of the flux as well. With both the net commutes
-            with reflections, and the bound on ‖K‖ about mirror planes is sharp instead of up to 2^d times too large
-            (docs/filters.md).
+            their reflections, 2^d channels with the weights of one, of the flux as well. "turned": and these in every
+            order of the axes, which have one spacing; 2^d·d! channels with the weights of one. The net commutes with
+            reflections, "turned" with quarter turns as well where all axes have the same boundary, and the bound on
+            ‖K‖ about mirror planes is sharp instead of up to 2^d times too large (docs/filters.md).
         zero_mean: filters vanish on constants.
         own_fluxes: every channel has its own trained parameters of the flux, but for a factor of all of it, such as
             the weight of a single term: filters have that.
@@ -80,14 +81,14 @@ class FilterBank:
             raise DiscretisationError(f"FilterBank(init={self.init!r}): {suggest(str(self.init), list(INITIAL))}")
         for name in ("joint", "symmetric", "zero_mean", "own_fluxes"):
             value = getattr(self, name)
-            word = {"joint": "learned", "symmetric": "reflected"}.get(name)
-            if not isinstance(value, bool) and (word is None or value != word):
-                other = f', or "{word}"' if word else ""
+            words = {"joint": ("learned",), "symmetric": ("reflected", "turned")}.get(name, ())
+            if not isinstance(value, bool) and value not in words:
+                other = "".join(f', or "{word}"' for word in words)
                 raise DiscretisationError(f"FilterBank({name}={value!r}): True or False{other}")
-        if self.symmetric == "reflected" and self.init == "derivatives":
+        if self.reflected and self.init == "derivatives":
             raise DiscretisationError(
-                "FilterBank(symmetric='reflected', init='derivatives'): D and its reflections are no longer D; use "
-                "init='dct' or 'orthonormal'"
+                f"FilterBank(symmetric={self.symmetric!r}, init='derivatives'): D and its reflections are no longer D; "
+                f"use init='dct' or 'orthonormal'"
             )
         if self.joint is True and self.own_fluxes:
             raise DiscretisationError(
@@ -96,8 +97,12 @@ class FilterBank:
             )
 
     @property
+    def turned(self) -> bool:
+        return self.symmetric == "turned"
+
+    @property
     def reflected(self) -> bool:
-        return self.symmetric == "reflected"
+        return self.symmetric == "reflected" or self.turned
 
     def discretise(self, problem: Problem, grid: Grid) -> SemiDiscrete:
         if problem.boundaries:
@@ -124,12 +129,18 @@ class FilterBank:
                 "FilterBank: diffusion tensors, cross-diffusion and smoothed values have no filters; use "
                 "FiniteDifference"
             )
-        if self.reflected and self.channels % 2**problem.dimension:
+        copies = symmetries(problem.dimension, self.turned)
+        if self.reflected and self.channels % copies:
             raise DiscretisationError(
-                f"FilterBank(channels={self.channels}, symmetric='reflected'): every filter has {2**problem.dimension} "
-                f"reflections, itself among them; give a multiple of that"
+                f"FilterBank(channels={self.channels}, symmetric={self.symmetric!r}): every filter has {copies} "
+                f"images, itself among them; give a multiple of that"
             )
         axes = axes_of(tuple(map(str, problem.coordinates)), problem.boundary, grid)
+        if self.turned and len({axis.spacing for axis in axes}) > 1:
+            raise DiscretisationError(
+                f"FilterBank(symmetric='turned'): the spacings {', '.join(str(axis.spacing) for axis in axes)} differ, "
+                f"so that a turned filter is another operator; use one spacing, or symmetric='reflected'"
+            )
         values = {p.name: p.value for p in problem.parameters}
         groups: dict[Any, list[FluxTerm]] = {}
         for term in problem.fluxes:
@@ -156,7 +167,7 @@ class FilterBank:
             term = FluxTerm((), kappa, flux, g, ((S, ()),), 0, weight, of=(terms[0].component,))
             self._check_own(problem, term)
             fluxes.append(DiscreteFlux(term, (), local=term.local and not self.joint, bank=bank))
-        kind = "reflected filters" if self.reflected else "even or odd filters" if self.symmetric else "filters"
+        kind = f"{self.symmetric} filters" if self.reflected else "even or odd filters" if self.symmetric else "filters"
         mixed = ", ‖K u‖_c² = Σ_d mix_cd (K_d u)²" * (self.joint == "learned")
         method = f"a bank of {self.channels} {kind} of {self.size} taps per axis{mixed}"
         return SemiDiscrete(problem, grid, axes, tuple(fluxes), (), method)
@@ -193,7 +204,7 @@ class FilterBank:
         if self.init == "orthonormal":
             rng, sets = np.random.default_rng(self.seed), math.ceil(self.channels / len(kernels))
             kernels = np.concatenate([self._mixed(kernels, rng, pure=self.symmetric is True) for _ in range(sets)])
-        kernels = self._enough(kernels, self.channels // 2 ** len(axes) if self.reflected else self.channels)
+        kernels = self._enough(kernels, self.channels // (symmetries(len(axes), self.turned) if self.reflected else 1))
         if self.reflected and self.init == "dct":
             kernels = kernels + self._others(kernels)
         bank = self._grouped(label, kernels, axes)
@@ -247,6 +258,8 @@ class FilterBank:
         """The filters of the DCT on a window, lowest frequencies first."""
         order = sorted(itertools.product(*map(range, shape)), key=lambda m: (sum(m), max(m), m))
         order = order[1:] if self.zero_mean else order
+        if self.turned and self.init == "dct":  # the others are these, turned
+            order = [m for m in order if m == tuple(sorted(m))]
         lines = [cosines(n, (None,)) for n in shape]
         found = [np.ones(()) for _ in order]
         for a, line in enumerate(lines):
@@ -294,8 +307,8 @@ class FilterBank:
             if len(members):
                 families.append(Family(parities, bare, tuple(tuple(map(float, w.ravel())) for w in members)))
         return Bank(
-            label, self.size, axes, tuple(families), self.symmetric is True, self.reflected, bool(self.joint),
-            self.joint == "learned", self.own_fluxes, inputs, most=inputs,
+            label, self.size, axes, tuple(families), self.symmetric is True, self.reflected, self.turned,
+            bool(self.joint), self.joint == "learned", self.own_fluxes, inputs, most=inputs,
         )  # fmt: skip
 
 

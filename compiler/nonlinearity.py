@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import sympy as sp
+from mpmath.libmp import NoConvergence
 
 from .errors import DeclarationError
 from .fields import Parameter
@@ -372,7 +373,7 @@ def _calculus(f: sp.Expr, slope: sp.Expr | None, s: sp.Symbol, even: bool) -> tu
         candidates = set(ends + [sp.simplify(f.xreplace({s: p})) for p in points])
         if not all(c.is_finite and c.is_real for c in candidates):
             return None, None
-    except (NotImplementedError, TypeError, ValueError, sp.PolynomialError):
+    except (NotImplementedError, TypeError, ValueError, sp.PolynomialError, NoConvergence):
         return None, None
 
     def extreme(sign: int) -> sp.Expr | None:

@@ -252,6 +252,19 @@ class Problem:
         """The values of walls that are expressions."""
         return _values(self.boundaries or (self.boundary,))
 
+    def beyond(self, low: float, high: float) -> tuple[sp.Expr, float] | None:
+        """A part of the terms, a number for the declared parameters, whose size is not in [low, high] and not 0."""
+        terms = [e for f in self.fluxes for e in (f.kappa, f.weight, f.flux)] + [law.flux for law in self.laws]
+        terms += [v.speed for v in self.transport] + [m.coefficient for m in self.mixed]
+        terms += [*self.reactions, *self.wall_values, *(e for _, e in self.features)]
+        values = {p: sp.Float(p.value) for p in self.parameters}
+        for part in dict.fromkeys(part for e in terms for part in sp.preorder_traversal(e)):
+            if part.free_symbols <= values.keys() and not part.atoms(Data, Unknown):
+                size = abs(float(part.xreplace(values)))
+                if size and not low <= size <= high:
+                    return part, size
+        return None
+
     @property
     def moving(self) -> bool:
         """Do the operators change with time?"""

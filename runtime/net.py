@@ -144,11 +144,24 @@ class Net:
 
     @strict
     def module(self, dtype: Any = None, device: Any = None) -> Any:
-        """A fresh `torch.nn.Module` with the initial weights (float32 on the CPU by default)."""
+        """A fresh `torch.nn.Module` with the initial weights (float32 on the CPU by default).
+
+        Raises `DeclarationError` for numbers of the PDE that are 0 or infinite in `dtype`.
+        """
+        import torch
+
         from .lift import NETS
         from .load import build
 
         built = build(self.source, dtype, device)
+        range_of = torch.finfo(dtype or torch.float32)
+        if found := self._compiled.problem.beyond(range_of.tiny, range_of.max):
+            part, size = found
+            shown = f"{size:g}" if part.is_number else f"{part} = {size:g}"
+            raise DeclarationError(
+                f"module(dtype=torch.{range_of.dtype}): the PDE has the number {shown}, such as the square of a "
+                f"contrast, beyond {range_of.tiny:.1e} to {range_of.max:.1e}; use other units, or torch.float64"
+            )
         NETS[type(built)] = self
         return built
 

@@ -40,6 +40,7 @@ def filtered(kind, channels, size, equation="separable 2d", trainable=(), scheme
     return loom.compile(pde, space=space, scheme=scheme or loom.ForwardEuler(3), trainable=list(trainable))
 
 
+TURNED = {"symmetric": "turned", "init": "dct"}
 BANKS = [
     ("no-flux", 2, 3, {}),
     ("periodic", 9, 5, {"joint": True, "trainable": ["stencil"]}),
@@ -52,6 +53,8 @@ BANKS = [
     ("no-flux", 8, 5, {"symmetric": "reflected", "own_fluxes": True, "init": "dct", "trainable": ["lam", "stencil"]}),
     ("no-flux", 8, 3, {"symmetric": "reflected", "joint": "learned", "init": "dct", "trainable": ["stencil"]}),
     ("no-flux", 4, 3, {"equation": "perona-malik 1d", "symmetric": "reflected", "init": "orthonormal"}),
+    ("no-flux", 16, 5, {"own_fluxes": True, "trainable": ["lam", "stencil"], **TURNED}),
+    ("periodic", 48, 3, {"equation": "separable 3d", "joint": "learned", "trainable": ["stencil"], **TURNED}),
 ]
 """Boundary, channels, size, options of filter banks."""
 

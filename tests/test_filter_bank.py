@@ -197,7 +197,7 @@ def test_second_derivatives_and_several_laws():
 @given(
     st.sampled_from([(1, 5), (1, 7), (2, 3), (2, 5), (3, 3)]),
     st.tuples(*[st.sampled_from([NO_FLUX, PERIODIC])] * 3),
-    st.sampled_from([False, True, "reflected"]),
+    st.sampled_from([False, True, "reflected", "turned"]),
     st.integers(0, 10**6),
 )
 def test_the_transpose_is_exact(shape, sides, symmetric, seed):
@@ -205,11 +205,12 @@ def test_the_transpose_is_exact(shape, sides, symmetric, seed):
     axes = loom.coordinates(" ".join("xyz"[:dimension]))
     axes = axes if isinstance(axes, tuple) else (axes,)
     pde = equation(dimension=dimension, boundary=dict(zip(axes, sides, strict=False)))
-    net = network(pde, channels=8, size=size, init="orthonormal", symmetric=symmetric, trainable=["stencil"])
+    channels = 48 if dimension == 3 and symmetric == "turned" else 8
+    net = network(pde, channels=channels, size=size, init="orthonormal", symmetric=symmetric, trainable=["stencil"])
     module = shaken(net.module(dtype=torch.float64), seed=seed)
     rng = np.random.default_rng(seed)
     grid = tuple(int(n) for n in rng.integers(size // 2, 9, dimension))  # as small as a ring allows
-    u, v = state((1, 1, *grid), seed), state((1, 8, *grid), seed + 1)
+    u, v = state((1, 1, *grid), seed), state((1, channels, *grid), seed + 1)
     K, emitted = module.K(0).detach(), {"convolve": torch.conv1d, "transpose": torch.conv_transpose1d}
     emitted |= type(module).step.__globals__
     Ku, Kv = emitted["convolve"](module.extend(u), K), module.fold(emitted["transpose"](v, K))
@@ -278,7 +279,7 @@ def true_norm(module, grid, k=0):
 
 
 @pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
-@pytest.mark.parametrize("symmetric", [True, False, "reflected"])
+@pytest.mark.parametrize("symmetric", [True, False, "reflected", "turned"])
 def test_the_norm_is_a_bound_and_sharp_where_it_is_said_to_be(boundary, symmetric):
     net = network(equation(boundary=boundary), channels=8, symmetric=symmetric, init="dct", trainable=["stencil"])
     for seed in range(3):
@@ -346,6 +347,28 @@ def test_reflected_banks_have_the_reflections_of_every_filter(dimension, joint):
             mix = module.mix_K(1).reshape(filters, *(2,) * dimension, filters, *(2,) * dimension)
             for a in range(dimension):
                 assert (mix.flip(1 + a) == mix.flip(2 + dimension + a)).all()
+
+
+@pytest.mark.parametrize("boundary", [NO_FLUX, PERIODIC], ids=str)
+@pytest.mark.parametrize(("dimension", "joint"), [(1, False), (2, False), (2, "learned"), (3, "learned")])
+def test_turned_banks_commute_with_every_symmetry_of_the_cube(dimension, joint, boundary):
+    """Each filter brings its images, with one flux, and what they read of each other is turned with them. The net is
+    the reference, and commutes with reflections and with exchanges of the axes, for any weights."""
+    copies = {1: 2, 2: 8, 3: 48}[dimension]
+    options = {"symmetric": "turned", "init": "dct", "own_fluxes": True, "joint": joint}
+    pde = equation("isotropic", dimension, boundary, g=M)
+    net = network(pde, channels=2 * copies, size=3, trainable=["flux", "stencil"], **options)
+    module, u = net.module(torch.float64), state((2, 1, *(6, 6, 6)[:dimension]))
+    assert (module(u).detach() - torch.from_numpy(net.reference(u.numpy()))).abs().max() < 1e-13
+    shaken(module)
+    assert module.weights_K.shape[1] == 2 and module.log_m_a1.shape == (3, 2)
+    kernels = module.K(1).detach().reshape(2, copies, -1)
+    assert all(len(torch.unique(own.round(decimals=9), dim=0)) == copies for own in kernels), "filters of any shape"
+    assert (kernels.sort(2).values - kernels[:, :1].sort(2).values).abs().max() < 1e-14
+    with torch.no_grad():
+        for a in range(2, 2 + dimension):
+            assert (module(u.flip(a)) - module(u).flip(a)).abs().max() < 1e-13
+            assert (module(u.transpose(2, a)) - module(u).transpose(2, a)).abs().max() < 1e-13
 
 
 def test_reflected_banks_of_several_fields():
@@ -618,6 +641,11 @@ def test_the_page_in_the_docs_is_true(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == expected
 
 
+def test_turned_filters_need_one_spacing():
+    with pytest.raises(DiscretisationError, match=r"spacings 1, 1/2 differ.*symmetric='reflected'"):
+        network(equation(), channels=8, symmetric="turned", init="dct", grid=loom.Grid((1.0, 0.5)))
+
+
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
@@ -630,7 +658,9 @@ def test_the_page_in_the_docs_is_true(tmp_path, monkeypatch, capsys):
         ({"channels": 8, "size": 4}, "use 5"),
         ({"channels": 8, "size": 2.5}, "whole number"),
         ({"channels": 8, "init": "gabor"}, "gabor"),
-        ({"channels": 8, "symmetric": "yes"}, "True or False, or \"reflected\""),
+        ({"channels": 8, "symmetric": "yes"}, "True or False, or \"reflected\", or \"turned\""),
+        ({"channels": 12, "symmetric": "turned", "init": "dct"}, "8 images"),
+        ({"channels": 8, "symmetric": "turned", "init": "derivatives"}, "use init='dct'"),
         ({"channels": 6, "symmetric": "reflected", "init": "dct"}, "a multiple of that"),
         ({"channels": 8, "symmetric": "reflected"}, "use init='dct'"),
         ({"channels": 8, "joint": True, "own_fluxes": True}, "one for all"),

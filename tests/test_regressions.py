@@ -474,3 +474,16 @@ def test_mixtures_of_gaussians_with_contrasts_that_are_numbers(contrast):
     values = sp.lambdify(s, slope)(np.linspace(0, 5, 100_001))
     assert found.low == pytest.approx(values.min(), abs=1e-6) and found.low <= values.min()
     assert found.high == pytest.approx(values.max(), abs=1e-6) and found.high >= values.max()
+
+
+@pytest.mark.parametrize("contrast", [1e-22, 1e22, 1e100])
+@pytest.mark.parametrize("symbol", [False, True])
+def test_numbers_beyond_single_precision_are_refused(contrast, symbol):
+    """s²/λ² of 0/0 was NaN without a word, and 10¹⁸ and more ended in an error of mpmath."""
+    lam = loom.parameter("lam", contrast, positive=True) if symbol else contrast
+    g = loom.diffusivity("perona-malik", lam)
+    net = compiled(loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)), NO)
+    with pytest.raises(loom.DeclarationError, match=r"1e[-+]\d+.*use other units, or torch.float64"):
+        net.module()
+    agree(net, 6, 5)
+    assert net.module(torch.float64)(torch.zeros(1, 1, 6, 5, dtype=torch.float64)).isfinite().all()
