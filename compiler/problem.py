@@ -259,10 +259,11 @@ class Problem:
         terms += [*self.reactions, *self.wall_values, *(e for _, e in self.features)]
         values = {p: sp.Float(p.value) for p in self.parameters}
         for part in dict.fromkeys(part for e in terms for part in sp.preorder_traversal(e)):
-            if part.free_symbols <= values.keys() and not part.atoms(Data, Unknown):
-                size = abs(float(part.xreplace(values)))
-                if size and not low <= size <= high:
-                    return part, size
+            if not isinstance(part, sp.Expr) or part.free_symbols - values.keys() or part.atoms(Data, Unknown):
+                continue
+            value = part.xreplace(values).evalf()
+            if value.is_Number and value.is_finite and value != 0 and not low <= abs(float(value)) <= high:
+                return part, abs(float(value))
         return None
 
     @property
