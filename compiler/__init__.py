@@ -14,6 +14,7 @@ what is known of a multigrid cycle, and `emit_cycle` prints it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
@@ -95,6 +96,7 @@ def compile_pde(
 ) -> Compiled:
     """Compile; the arguments are those of `pdeloom.compile`."""
     problem = canonical(pde)
+    problem.check_numbers("compile", sys.float_info.min, sys.float_info.max)
     _check_time_order(problem, scheme)
     if problem.time_order == 0:
         return _compile_steady(problem, grid, space, scheme, trainable, shared, guarantee)

@@ -119,9 +119,9 @@ def weights(bank: Bank, learned: bool, repeats: str | None) -> list[str]:
 def _mixture_weights(bank: Bank, kind: str, repeats: str | None) -> list[str]:
     C, rows = bank.channels, f"[::{bank.copies}]" * bank.reflected
     repeated = "mix.log()" if repeats is None else f"mix.log().repeat({repeats}, 1, 1)"
-    table = ['self.register_buffer("quotients", quotients().to(device), persistent=False)'] * bank.reflected
+    buffer = [f'"quotients_{bank.label}"', "quotients().to(device)", "persistent=False"]
     return [
-        *table,
+        *call("self.register_buffer", buffer, LINE - 8) * bank.reflected,
         "# a mixture of the channels for each of them: itself, and a little of all",
         f"mix = {literal(1 - OTHERS)} * torch.eye({C}, {kind}){rows} + {literal(OTHERS)} / {C}",
         f"self.log_mix_{bank.label} = nn.Parameter({repeated})",
@@ -136,7 +136,7 @@ def mixture(bank: Bank, at: Callable[[str], str]) -> list[str]:
     lines = [f"mix = {value}"]
     if bank.reflected:  # a row for every filter, and its images read the images of what it reads
         by_filter = f"{bank.filters}, {bank.filters}, {bank.copies}"
-        lines.append(f"mix = mix.reshape({by_filter})[..., self.quotients].transpose(1, 2)")
+        lines.append(f"mix = mix.reshape({by_filter})[..., self.quotients_{bank.label}].transpose(1, 2)")
     return [doc, *lines, f"return mix.reshape({shape})"]
 
 

@@ -13,6 +13,7 @@ an error that quotes it.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -252,8 +253,9 @@ class Problem:
         """The values of walls that are expressions."""
         return _values(self.boundaries or (self.boundary,))
 
-    def beyond(self, low: float, high: float) -> tuple[sp.Expr, float] | None:
-        """A part of the terms, a number for the declared parameters, whose size is not in [low, high] and not 0."""
+    def check_numbers(self, call: str, low: float, high: float) -> None:
+        """Refuse parts of the terms that are numbers for the declared parameters, not 0 and of a size out of a range,
+        that of the type that is computed in; `call` is what the user wrote."""
         terms = [e for f in self.fluxes for e in (f.kappa, f.weight, f.flux)] + [law.flux for law in self.laws]
         terms += [v.speed for v in self.transport] + [m.coefficient for m in self.mixed]
         terms += [*self.reactions, *self.wall_values, *(e for _, e in self.features)]
@@ -262,9 +264,13 @@ class Problem:
             if not isinstance(part, sp.Expr) or part.free_symbols - values.keys() or part.atoms(Data, Unknown):
                 continue
             value = part.xreplace(values).evalf()
-            if value.is_Number and value.is_finite and value != 0 and not low <= abs(float(value)) <= high:
-                return part, abs(float(value))
-        return None
+            if value.is_Number and value.is_finite and value != 0 and not low <= abs(value) <= high:
+                size = str(abs(value).evalf(3)).lower()
+                shown = size if part.is_number else f"{part} = {size}"
+                raise DeclarationError(
+                    f"{call}: the PDE has the number {shown}, such as the square of a contrast, beyond {low:.1e} to "
+                    f"{high:.1e}; use other units{', or torch.float64' * (high < sys.float_info.max)}"
+                )
 
     @property
     def moving(self) -> bool:

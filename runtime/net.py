@@ -155,13 +155,7 @@ class Net:
 
         built = build(self.source, dtype, device)
         range_of = torch.finfo(dtype or torch.float32)
-        if found := self._compiled.problem.beyond(range_of.tiny, range_of.max):
-            part, size = found
-            shown = f"{size:g}" if part.is_number else f"{part} = {size:g}"
-            raise DeclarationError(
-                f"module(dtype=torch.{range_of.dtype}): the PDE has the number {shown}, such as the square of a "
-                f"contrast, beyond {range_of.tiny:.1e} to {range_of.max:.1e}; use other units, or torch.float64"
-            )
+        self._compiled.problem.check_numbers(f"module(dtype=torch.{range_of.dtype})", range_of.tiny, range_of.max)
         NETS[type(built)] = self
         return built
 

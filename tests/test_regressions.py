@@ -483,7 +483,15 @@ def test_numbers_beyond_single_precision_are_refused(contrast, symbol):
     lam = loom.parameter("lam", contrast, positive=True) if symbol else contrast
     g = loom.diffusivity("perona-malik", lam)
     net = compiled(loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)), NO)
-    with pytest.raises(loom.DeclarationError, match=r"1e[-+]\d+.*use other units, or torch.float64"):
+    with pytest.raises(loom.DeclarationError, match=r"1\.00e[-+]\d+.*use other units, or torch.float64"):
         net.module()
     agree(net, 6, 5)
     assert net.module(torch.float64)(torch.zeros(1, 1, 6, 5, dtype=torch.float64)).isfinite().all()
+
+
+@pytest.mark.parametrize("contrast", [1e-200, 1e200])
+def test_numbers_beyond_double_precision_are_refused(contrast):
+    """Compiling ended in an OverflowError."""
+    g = loom.diffusivity("perona-malik", contrast)
+    with pytest.raises(loom.DeclarationError, match=r"compile: the PDE has the number 1\.00e[-+]400.*use other units$"):
+        compiled(loom.div(g(loom.norm2(loom.grad(u))) * loom.grad(u)), NO)
